@@ -1,0 +1,13 @@
+# Turns FGVL_CUDA=AUTO into ON or OFF.
+if(FGVL_CUDA STREQUAL "AUTO")
+  find_package(CUDAToolkit QUIET)
+  if(CUDAToolkit_FOUND)
+    set(FGVL_CUDA ON)
+    message(STATUS "CUDA toolkit ${CUDAToolkit_VERSION} found: CUDA build")
+  else()
+    set(FGVL_CUDA OFF)
+    message(STATUS "no CUDA toolkit found: CPU build")
+  endif()
+elseif(FGVL_CUDA)
+  find_package(CUDAToolkit REQUIRED)
+endif()

@@ -1,0 +1,15 @@
+#pragma once
+#include <string>
+
+#include <c10/core/Device.h>
+
+namespace fgvl {
+
+/// True when this build links LibTorch's CUDA parts and a GPU answers.
+bool cuda_available();
+
+/// "auto" (the first GPU when there is one, else the CPU), "cpu", "cuda" or "cuda:N". Throws c10::Error with what is wrong and what
+/// would work for anything else, and for a GPU that is not there: nothing falls back silently.
+at::Device parse_device(const std::string& text);
+
+}  // namespace fgvl

@@ -1,0 +1,35 @@
+#pragma once
+#include "fgvl/core/tensor.hpp"
+
+namespace fgvl {
+
+/// What a model promises about its features; the heads of loss terms are sized from it.
+struct FeatureSpec {
+  std::int64_t fusion_width = 0;  ///< D: width of fused tokens, and of the word embedding.
+  std::int64_t embed_dim = 0;     ///< E: width of the L2-normalised features.
+  std::int64_t vocab_size = 0;    ///< V: rows of the word embedding.
+  double text_layer_norm_eps = 1e-12;  ///< used by heads that belong to the text encoder (MLM), as BERT does.
+  double head_layer_norm_eps = 1e-5;   ///< used by MLP heads (ITM, box), as X-VLM does.
+};
+
+/// Whole images. "embeds" are token-level encoder outputs, "features" one L2-normalised vector a row.
+struct ImageFeatures {
+  Tensor embeds{};    ///< [B, 1 + P, Dv] visual tokens: [CLS] first, then P patches row by row.
+  Tensor features{};  ///< [B, E] unit rows.
+};
+
+/// The visual of every text row: its region, or its whole image where `is_region` is false.
+struct RegionFeatures {
+  Tensor embeds{};    ///< [T, 1 + P, Dv] visual tokens of each row (regions of ViTs have their own; otherwise the image's with a pooled [CLS]).
+  Tensor features{};  ///< [T, E] unit rows.
+  Tensor mask{};      ///< [T, 1 + P] bool: [CLS] and the patches that the row's box touches; all true for whole images.
+};
+
+/// Texts before fusion.
+struct TextFeatures {
+  Tensor embeds{};    ///< [T, L, D] encoder outputs.
+  Tensor features{};  ///< [T, E] unit rows; undefined for masked texts and foils, where nothing needs them.
+  Tensor mask{};      ///< [T, L] bool, true on real tokens.
+};
+
+}  // namespace fgvl

@@ -1,0 +1,20 @@
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "fgvl/core/status.hpp"
+
+namespace fgvl {
+
+/// The whole file. Messages name the path and the system's reason.
+absl::StatusOr<std::string> read_file(const std::string& path);
+
+/// Writes beside `path`, syncs file and folder, then renames: readers see the old content or the new, never a part.
+/// A full disk is ResourceExhausted. FGVL_FAULT=enospc:SUBSTRING in the environment makes writes to paths that contain SUBSTRING
+/// fail as on a full disk, so that programs can be tested without one.
+absl::Status write_file_atomically(const std::string& path, std::string_view content);
+
+/// 16 hexadecimal digits, XXH64 of the bytes.
+std::string hash_bytes(std::string_view bytes);
+
+}  // namespace fgvl

@@ -1,0 +1,57 @@
+#pragma once
+#include <string_view>
+
+#include "fgvl/core/batch.hpp"
+#include "fgvl/core/collective.hpp"
+#include "fgvl/core/features.hpp"
+#include "fgvl/core/random.hpp"
+
+namespace fgvl {
+
+enum class TextInput { kText, kMasked, kFoil };  ///< which token ids enter the fusion encoder: text_ids, masked_ids or foil_ids
+enum class VisualInput {
+  kRegion,  ///< visual_index in [0, T): the region of that text row (its whole image where it is no region), restricted to its patches
+  kImage,   ///< visual_index in [0, B): the whole image
+};
+
+/// Which pairs to fuse. N pairs; row n reads text `text_index[n]` against visual `visual_index[n]`.
+struct FusionQuery {
+  TextInput text = TextInput::kText;
+  Tensor text_index{};  ///< [N] int64 into the rows of the chosen text input.
+  VisualInput visual = VisualInput::kRegion;
+  Tensor visual_index{};  ///< [N] int64, see VisualInput.
+  Tensor positions{};     ///< [N, M] int64 token positions to return; undefined: all. The last layer computes only these.
+};
+
+/// One pass of a model over one batch. Each stage runs when first asked for and is kept, so that terms share work and a stage
+/// that no term asks for never runs. Dropout of each stage draws from a random stream keyed by (seed, step, stage), so that
+/// asking for one stage never changes the numbers of another. See docs/architecture.md.
+class ForwardPass {
+ public:
+  virtual ~ForwardPass() = default;
+
+  virtual const RegionBatch& batch() const = 0;
+  virtual const ImageFeatures& image() = 0;     ///< whole images; the image encoder runs once for image() and regions() together
+  virtual const RegionFeatures& regions() = 0;  ///< one row a text
+  virtual const TextFeatures& text() = 0;
+  virtual const TextFeatures& masked_text() = 0;  ///< of `masked_ids`; features undefined
+  virtual const TextFeatures& foil_text() = 0;    ///< of `foil_ids`; features undefined
+
+  /// Fused tokens, [N, L, D], or [N, M, D] with `positions`. Keys and values are projected once per distinct visual sequence and layer.
+  virtual Tensor fuse(const FusionQuery& query) = 0;
+
+  /// [T, D] first token of every text fused with its own visual (its region): the true pairs. Kept, because matching and foils share it.
+  virtual const Tensor& matched() = 0;
+
+  /// [N, 4] boxes (cx, cy, w, h) in units of the image side, predicted for texts `text_index` [N] from their whole images.
+  virtual Tensor predicted_boxes(const Tensor& text_index) = 0;
+
+  virtual const Tensor& word_embedding() const = 0;  ///< [V, D], tied to the MLM decoder
+
+  virtual bool training() const = 0;
+  /// Host random numbers of this step for `purpose` ("itm.negatives"): a pure function of (seed, step, purpose).
+  virtual Generator generator(std::string_view purpose) const = 0;
+  virtual Collective& collective() const = 0;
+};
+
+}  // namespace fgvl

@@ -1,0 +1,77 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fgvl/core/batch.hpp"
+#include "fgvl/core/status.hpp"
+#include "fgvl/data/dataset.hpp"
+#include "fgvl/data/sample.hpp"
+
+namespace fgvl::data {
+
+/// One source of samples with its mixing weight.
+struct Stream {
+  std::string name;
+  DatasetPtr dataset;
+  double weight = 1.0;
+  SampleOptions sample{};
+};
+
+enum class Mix { kBatches, kRows };  ///< fill each batch from one stream, drawn by weight | by quota from all
+
+struct LoaderOptions {
+  std::int64_t batch_size = 32;  ///< images a batch
+  std::int64_t workers = 1;      ///< threads; the batches are the same for any number. 0: load in the calling thread
+  std::int64_t prefetch = 4;     ///< batches made ahead
+  std::uint64_t seed = 0;
+  bool shuffle = true;
+  Mix mix = Mix::kBatches;
+  double max_skipped_fraction = 0.01;  ///< of the records seen; above it (once 100 were seen, or an epoch ended) next() fails with exit code 3
+};
+
+/// A record or region that was left out, and why.
+struct Skipped {
+  std::string stream, key, place;
+  std::string cause;   ///< "unreadable_image", "no_region_left", "box_outside", "box_without_area", "no_text", ...
+  std::string detail;
+};
+
+/// Seen = used + sum of skipped records, by cause.
+struct LoaderCounts {
+  std::int64_t records_seen = 0, records_used = 0, regions_seen = 0, regions_used = 0;
+  std::map<std::string, std::int64_t> skipped{};  ///< by cause, records and regions
+};
+
+/// Where a loader stands: enough to go on with the very next batch after a restart. Plain numbers by name, to be saved as they are.
+using LoaderState = std::map<std::string, std::int64_t>;
+
+/// Batches without end, in an order that is a pure function of (seed, batch number): each stream is walked epoch after epoch, shuffled anew each time.
+/// Threads are inside. Not thread-safe itself.
+class Loader {
+ public:
+  /// Fails for no stream, an empty dataset, or no positive weight.
+  static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, std::shared_ptr<const TextPipeline> texts, const LoaderOptions& options);
+  ~Loader();
+
+  /// The next batch. Errors: too many skipped records (exit code 3).
+  absl::StatusOr<RegionBatch> next();
+
+  /// Batches of one epoch of stream 0 from its start, in order, the last one short; nullopt at the end. For evaluation.
+  absl::StatusOr<std::optional<RegionBatch>> next_of_epoch();
+
+  LoaderState state() const;                   ///< as of the last batch handed out
+  absl::Status restore(const LoaderState& state);
+  LoaderCounts counts() const;                 ///< of the batches handed out
+  std::vector<Skipped> take_skipped();         ///< those since the last call, of the batches handed out, in order
+
+ private:
+  struct Impl;
+  explicit Loader(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fgvl::data

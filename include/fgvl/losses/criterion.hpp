@@ -1,0 +1,79 @@
+#pragma once
+#include <concepts>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fgvl/core/registry.hpp"
+#include "fgvl/losses/term.hpp"
+
+namespace fgvl::losses {
+
+template <class O>
+concept TermOptions = requires(const O& options, const FeatureSpec& spec) {
+  { make_term(options, spec) } -> std::same_as<LossTermPtr>;
+};
+
+/// What was computed this step, and only that.
+struct LossReport {
+  struct Value {
+    std::string name;    ///< "itc", or "box.giou" for a part
+    Tensor mean;         ///< detached scalar: sum over all ranks / count over all ranks
+    double count = 0;    ///< over all ranks
+    double weight = 1.0; ///< term weight x part weight, as it entered the total
+  };
+  Tensor total{};              ///< scalar with gradient; undefined only when the criterion has no term
+  std::vector<Value> values{}; ///< parts whose global count is 0 are left out
+  /// The mean of one part, or nothing when it was not computed.
+  std::optional<double> mean(std::string_view name) const;
+};
+
+/// The weighted list of terms that is trained.
+/// total = sum over parts of term weight * part weight * (sum / count), counts summed over ranks. Each rank's gradient, averaged over
+/// ranks as data parallelism does, equals that of one process with the whole batch: local sums are scaled by the number of ranks.
+class Criterion : public torch::nn::Module, private TermLookup {
+ public:
+  explicit Criterion(FeatureSpec spec);
+
+  /// Throws c10::Error for an empty, dotted or repeated name.
+  Criterion& add(std::string name, LossTermPtr term, double weight = 1.0, std::vector<std::int64_t> streams = {});
+  template <TermOptions O>
+  Criterion& add(std::string name, const O& options, double weight = 1.0) {
+    return add(std::move(name), make_term(options, spec_), weight);
+  }
+
+  LossReport forward(ForwardPass& pass);
+
+  LossTermPtr find(std::string_view name) const override;
+  std::vector<std::string> names() const;
+  const FeatureSpec& spec() const { return spec_; }
+
+ private:
+  struct Entry {
+    std::string name;
+    LossTermPtr term;
+    double weight;
+    std::vector<std::int64_t> streams;  ///< empty: all
+  };
+  FeatureSpec spec_;
+  std::vector<Entry> entries_;
+  bool connected_ = false;
+};
+
+using TermRegistry = Registry<LossTermPtr, FeatureSpec>;
+/// Ours: contrastive, region_label_contrastive, matching, masked_language, box_regression, foil_matching.
+std::shared_ptr<TermRegistry> builtin_terms();
+
+/// One entry of the `losses:` section.
+struct TermConfig {
+  Choice<LossTermPtr, FeatureSpec> term;
+  double weight = 1.0;
+};
+void visit_fields(config::Visitor& visitor, TermConfig& config);
+
+/// The `losses:` section; the entry's name is the term's name.
+using CriterionConfig = std::vector<std::pair<std::string, TermConfig>>;
+std::shared_ptr<Criterion> make_criterion(const CriterionConfig& config, const FeatureSpec& spec);
+
+}  // namespace fgvl::losses
