@@ -48,4 +48,7 @@ class Generator {
   int used_ = 4;
 };
 
+/// One block of Philox 4x32-10: what Generator is made of, for its known-answer test.
+void philox_4x32_10(const std::uint32_t counter[4], const std::uint32_t key[2], std::uint32_t out[4]);
+
 }  // namespace fgvl
