@@ -54,7 +54,6 @@ class Criterion : public torch::nn::Module, private TermLookup {
     std::string name;
     LossTermPtr term;
     double weight;
-    std::vector<std::int64_t> streams;  ///< empty: all
   };
   FeatureSpec spec_;
   std::vector<Entry> entries_;
@@ -69,11 +68,13 @@ std::shared_ptr<TermRegistry> builtin_terms();
 struct TermConfig {
   Choice<LossTermPtr, FeatureSpec> term;
   double weight = 1.0;
+  std::vector<std::string> streams{};  ///< names of the streams whose rows it uses; empty: all
 };
 void visit_fields(config::Visitor& visitor, TermConfig& config);
 
 /// The `losses:` section; the entry's name is the term's name.
 using CriterionConfig = std::vector<std::pair<std::string, TermConfig>>;
-std::shared_ptr<Criterion> make_criterion(const CriterionConfig& config, const FeatureSpec& spec);
+/// `stream_names`: of the run, in the order of RegionBatch::text_stream. Throws c10::Error for a stream that does not exist.
+std::shared_ptr<Criterion> make_criterion(const CriterionConfig& config, const FeatureSpec& spec, const std::vector<std::string>& stream_names = {});
 
 }  // namespace fgvl::losses

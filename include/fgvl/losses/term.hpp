@@ -6,6 +6,7 @@
 
 #include <torch/nn/module.h>
 
+#include "fgvl/core/config_visitor.hpp"
 #include "fgvl/core/forward_pass.hpp"
 
 namespace fgvl::losses {
@@ -48,6 +49,16 @@ class LossTerm : public torch::nn::Module {
   /// Called once after all terms of a criterion exist and before the first forward. A reference that cannot be resolved throws
   /// c10::Error and says which names exist.
   virtual void connect(const TermLookup&) {}
+
+  /// Restricts the term to rows of these streams (indices into the run's streams); empty: all.
+  void limit_to_streams(std::vector<std::int64_t> streams) { streams_ = std::move(streams); }
+
+ protected:
+  /// [N] int64 rows of the batch that this term may use and for which `condition` [T] bool holds (undefined: all); ascending.
+  Tensor rows_where(const RegionBatch& batch, const Tensor& condition = {}) const;
+
+ private:
+  std::vector<std::int64_t> streams_{};
 };
 
 }  // namespace fgvl::losses

@@ -1,0 +1,30 @@
+#pragma once
+#include "fgvl/losses/term.hpp"
+
+namespace fgvl::losses {
+
+/// Box prediction from a text and its whole image: X-VLM (arXiv 2111.08276, eq. 6; models/xvlm.py get_bbox_loss). Parts `l1` and `giou`.
+struct BoxRegressionOptions {
+  double l1_weight = 1.0;
+  double giou_weight = 1.0;
+  bool only_unambiguous = false;  ///< leave out texts that name several regions of their picture
+  bool all_rows = false;          ///< also whole-image texts (X-VLM's calc_image_bbox_loss)
+  bool reference = false;         ///< as X-VLM: one degenerate predicted box makes the GIoU of the whole batch 0, and boxes without area give NaN
+};
+void visit_fields(config::Visitor& visitor, BoxRegressionOptions& options);
+
+/// One value per box.
+struct BoxLosses {
+  Tensor l1{};    ///< [N] sum of the four absolute differences
+  Tensor giou{};  ///< [N] 1 - GIoU
+};
+
+/// `predicted`, `target`: [N, 4] (cx, cy, w, h) in units of the image side. N may be 0. A degenerate box affects only its own row.
+BoxLosses box_losses(const Tensor& predicted, const Tensor& target, bool reference = false);
+
+/// Scalar: l1_weight * mean l1 + giou_weight * mean giou; 0 with zero gradient for no boxes.
+Tensor box_regression(const Tensor& predicted, const Tensor& target, const BoxRegressionOptions& options = {});
+
+LossTermPtr make_term(const BoxRegressionOptions& options, const FeatureSpec& spec);
+
+}  // namespace fgvl::losses

@@ -1,0 +1,41 @@
+#pragma once
+#include <string>
+
+#include "fgvl/losses/term.hpp"
+
+namespace fgvl::losses {
+
+enum class Negatives { kHard, kUniform };  ///< drawn in proportion to softmax(similarity / temperature) + 1e-5 | all admissible pairs alike
+config::EnumNames<Negatives> enum_names(Negatives);
+
+/// Negatives chosen by the caller instead of drawn; undefined: drawn.
+struct GivenNegatives {
+  Tensor visual_for_text{};  ///< [T] int64: the text row whose visual is the negative of text t.
+  Tensor text_for_visual{};  ///< [T] int64: the text row that is the negative of visual t.
+};
+
+/// Image-text matching (ITM) with in-batch negatives: ALBEF (arXiv 2107.07651, eq. 3), X-VLM (models/xvlm.py get_matching_loss).
+/// Every row gives one true pair and, where an admissible one exists, one negative visual and one negative text.
+struct MatchingOptions {
+  Negatives negatives = Negatives::kHard;
+  std::string temperature = "0.07";  ///< of the sampling distribution: a number, or the name of a contrastive term, whose current temperature is used
+  bool reference = false;            ///< as X-VLM: only a row's own pair is excluded from its negatives
+  GivenNegatives given{};            ///< not part of a configuration file
+};
+void visit_fields(config::Visitor& visitor, MatchingOptions& options);
+
+/// What a matching head says of fused pairs; the matching term implements it, evaluation and foil matching use it.
+class PairScorer {
+ public:
+  virtual ~PairScorer() = default;
+  /// `first_token` [N, D] fused first tokens -> [N, 2] logits, column 1 = the text matches.
+  virtual Tensor pair_logits(const Tensor& first_token) = 0;
+};
+
+/// [N] int64 column indices drawn per row in proportion to `weights` [N, M] >= 0 by inverse transform of `uniform` [N] in [0, 1),
+/// and -1 for rows without weight (all zero or not finite).
+Tensor draw_columns(const Tensor& weights, const Tensor& uniform);
+
+LossTermPtr make_term(const MatchingOptions& options, const FeatureSpec& spec);
+
+}  // namespace fgvl::losses

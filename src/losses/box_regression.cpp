@@ -1,0 +1,74 @@
+#include "fgvl/losses/box_regression.hpp"
+
+#include <torch/torch.h>
+
+#include "fgvl/core/boxes.hpp"
+
+namespace fgvl::losses {
+namespace {
+
+/// X-VLM's GIoU loss (models/box_ops.py): areas without clamp, no guard against empty unions, and zero for the whole batch when any
+/// predicted corner pair is reversed.
+Tensor reference_giou_loss(const Tensor& predicted, const Tensor& target) {
+  const Tensor a = cxcywh_to_xyxy(predicted), b = cxcywh_to_xyxy(target);
+  const Tensor reversed = (a.slice(1, 2, 4) < a.slice(1, 0, 2)).any().logical_or((b.slice(1, 2, 4) < b.slice(1, 0, 2)).any());
+  if (reversed.item<bool>()) return at::zeros({predicted.size(0)}, predicted.options());
+  const auto area = [](const Tensor& box) { return (box.slice(1, 2, 4) - box.slice(1, 0, 2)).prod(1); };
+  const Tensor shared = (at::minimum(a.slice(1, 2, 4), b.slice(1, 2, 4)) - at::maximum(a.slice(1, 0, 2), b.slice(1, 0, 2))).clamp_min(0).prod(1);
+  const Tensor hull = (at::maximum(a.slice(1, 2, 4), b.slice(1, 2, 4)) - at::minimum(a.slice(1, 0, 2), b.slice(1, 0, 2))).clamp_min(0).prod(1);
+  const Tensor unified = area(a) + area(b) - shared;
+  return 1 - (shared / unified - (hull - unified) / hull);
+}
+
+class BoxRegressionTerm final : public LossTerm {
+ public:
+  explicit BoxRegressionTerm(const BoxRegressionOptions& options) : options_(options) {}
+
+  Loss forward(ForwardPass& pass) override {
+    const RegionBatch& batch = pass.batch();
+    Tensor condition = options_.all_rows ? Tensor() : batch.is_region;
+    if (options_.only_unambiguous) {
+      TORCH_CHECK(batch.is_unambiguous.defined(), "[box_regression] only_unambiguous: batch.is_unambiguous is undefined");
+      condition = condition.defined() ? condition.logical_and(batch.is_unambiguous) : batch.is_unambiguous;
+    }
+    const Tensor rows = rows_where(batch, condition);
+    if (rows.size(0) == 0) {
+      const Tensor zero = at::zeros({}, batch.boxes.options());
+      return Loss().part("l1", options_.l1_weight, zero, 0).part("giou", options_.giou_weight, zero, 0);
+    }
+    const Tensor predicted = pass.predicted_boxes(rows);
+    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()), options_.reference);
+    const double count = static_cast<double>(rows.size(0));
+    return Loss().part("l1", options_.l1_weight, each.l1.sum(), count).part("giou", options_.giou_weight, each.giou.sum(), count);
+  }
+
+ private:
+  BoxRegressionOptions options_;
+};
+
+}  // namespace
+
+void visit_fields(config::Visitor& visitor, BoxRegressionOptions& options) {
+  visitor("l1_weight", options.l1_weight, "of the L1 part", config::kNonNegative);
+  visitor("giou_weight", options.giou_weight, "of the GIoU part", config::kNonNegative);
+  visitor("only_unambiguous", options.only_unambiguous, "leave out texts that name several regions of their picture");
+  visitor("all_rows", options.all_rows, "also texts about whole images");
+  visitor("reference", options.reference, "as X-VLM: one reversed box makes the GIoU part of the whole batch 0");
+}
+
+BoxLosses box_losses(const Tensor& predicted, const Tensor& target, bool reference) {
+  TORCH_CHECK(predicted.dim() == 2 && predicted.size(1) == 4 && predicted.sizes() == target.sizes(), "[box_losses] predicted, target: expected two [N, 4], got ", predicted.sizes(),
+              " and ", target.sizes());
+  const Tensor l1 = (predicted - target).abs().sum(1);
+  return {l1, reference ? reference_giou_loss(predicted, target) : 1 - paired_giou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))};
+}
+
+Tensor box_regression(const Tensor& predicted, const Tensor& target, const BoxRegressionOptions& options) {
+  const BoxLosses each = box_losses(predicted, target, options.reference);
+  if (predicted.size(0) == 0) return predicted.sum();
+  return options.l1_weight * each.l1.mean() + options.giou_weight * each.giou.mean();
+}
+
+LossTermPtr make_term(const BoxRegressionOptions& options, const FeatureSpec&) { return std::make_shared<BoxRegressionTerm>(options); }
+
+}  // namespace fgvl::losses

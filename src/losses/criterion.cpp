@@ -1,0 +1,141 @@
+#include "fgvl/losses/criterion.hpp"
+
+#include <algorithm>
+
+#include <torch/torch.h>
+
+#include "fgvl/losses/box_regression.hpp"
+#include "fgvl/losses/contrastive.hpp"
+#include "fgvl/losses/foil_matching.hpp"
+#include "fgvl/losses/masked_language.hpp"
+#include "fgvl/losses/matching.hpp"
+#include "fgvl/losses/region_label_contrastive.hpp"
+
+namespace fgvl::losses {
+
+Tensor LossTerm::rows_where(const RegionBatch& batch, const Tensor& condition) const {
+  Tensor usable = condition;
+  if (!streams_.empty()) {
+    TORCH_CHECK(batch.text_stream.defined(), "[LossTerm] a term is limited to streams, but batch.text_stream is undefined");
+    const Tensor of_streams = at::isin(batch.text_stream, torch::tensor(streams_, torch::kLong).to(batch.text_stream.device()));
+    usable = usable.defined() ? usable.logical_and(of_streams) : of_streams;
+  }
+  if (usable.defined()) return usable.nonzero().squeeze(1);
+  return at::arange(batch.text_count(), batch.text_to_image.options());
+}
+
+std::optional<double> LossReport::mean(std::string_view name) const {
+  for (const Value& value : values) {
+    if (value.name == name) return value.mean.item<double>();
+  }
+  return std::nullopt;
+}
+
+Criterion::Criterion(FeatureSpec spec) : spec_(spec) {}
+
+Criterion& Criterion::add(std::string name, LossTermPtr term, double weight, std::vector<std::int64_t> streams) {
+  TORCH_CHECK(!name.empty() && name.find('.') == std::string::npos, "[Criterion::add] name: expected a word without dots, got '", name, "'");
+  TORCH_CHECK(find(name) == nullptr, "[Criterion::add] name: there already is a term '", name, "'");
+  TORCH_CHECK(term != nullptr, "[Criterion::add] term: null, for '", name, "'");
+  term->limit_to_streams(std::move(streams));
+  register_module(name, term);
+  entries_.push_back({std::move(name), std::move(term), weight});
+  connected_ = false;
+  return *this;
+}
+
+LossReport Criterion::forward(ForwardPass& pass) {
+  if (!connected_) {
+    for (const Entry& entry : entries_) entry.term->connect(*this);
+    connected_ = true;
+  }
+  struct Part {
+    std::string name;
+    double weight;
+    Tensor sum;
+    double count;
+  };
+  std::vector<Part> parts;
+  for (const Entry& entry : entries_) {
+    const Loss loss = entry.term->forward(pass);
+    for (const Loss::Part& part : loss.parts()) {
+      const std::string name = part.name.empty() ? entry.name : entry.name + "." + part.name;
+      parts.push_back({name, entry.weight * part.weight, part.sum, part.count});
+    }
+  }
+  LossReport report;
+  if (parts.empty()) return report;
+
+  // One exchange: counts decide the means, sums are for the log.
+  Collective& collective = pass.collective();
+  std::vector<double> counts;
+  std::vector<Tensor> sums;
+  for (const Part& part : parts) {
+    counts.push_back(part.count);
+    sums.push_back(part.sum.detach().to(at::kDouble));
+  }
+  Tensor global_sums = at::stack(sums), global_counts = torch::tensor(counts, torch::kFloat64);
+  if (collective.size() > 1) {
+    const Tensor both = collective.all_reduce_sum(at::stack({global_sums, global_counts.to(global_sums.device())}));
+    global_sums = both[0];
+    global_counts = both[1].to(at::kCPU);
+  }
+  const double ranks = static_cast<double>(collective.size());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const double count = global_counts.const_data_ptr<double>()[i];
+    // A rank without items still adds its exact zero, so that every parameter takes part in the backward pass of every rank.
+    const Tensor share = parts[i].sum * (count > 0 ? parts[i].weight * ranks / count : 0.0);
+    report.total = report.total.defined() ? report.total + share : share;
+    if (count > 0) report.values.push_back({parts[i].name, global_sums[static_cast<std::int64_t>(i)] / count, count, parts[i].weight});
+  }
+  return report;
+}
+
+LossTermPtr Criterion::find(std::string_view name) const {
+  for (const Entry& entry : entries_) {
+    if (entry.name == name) return entry.term;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> Criterion::names() const {
+  std::vector<std::string> names;
+  for (const Entry& entry : entries_) names.push_back(entry.name);
+  return names;
+}
+
+std::shared_ptr<TermRegistry> builtin_terms() {
+  auto registry = std::make_shared<TermRegistry>();
+  const auto add = [&]<class O>(const char* name, const O& defaults) {
+    registry->add(name, [](const O& options, const FeatureSpec& spec) { return make_term(options, spec); }, defaults);
+  };
+  add("contrastive", ContrastiveOptions{});
+  add("region_label_contrastive", RegionLabelContrastiveOptions{});
+  add("matching", MatchingOptions{});
+  add("masked_language", MaskedLanguageOptions{});
+  add("box_regression", BoxRegressionOptions{});
+  add("foil_matching", FoilMatchingOptions{});
+  return registry;
+}
+
+void visit_fields(config::Visitor& visitor, TermConfig& config) {
+  visit_fields(visitor, config.term);
+  visitor("weight", config.weight, "in the total");
+  visitor("streams", config.streams, "names of the streams whose rows it uses; empty: all");
+}
+
+std::shared_ptr<Criterion> make_criterion(const CriterionConfig& config, const FeatureSpec& spec, const std::vector<std::string>& stream_names) {
+  auto criterion = std::make_shared<Criterion>(spec);
+  for (const auto& [name, term] : config) {
+    std::vector<std::int64_t> streams;
+    for (const std::string& stream : term.streams) {
+      const auto found = std::find(stream_names.begin(), stream_names.end(), stream);
+      TORCH_CHECK(found != stream_names.end(), "losses.", name, ".streams: there is no stream '", stream, "' in data.streams");
+      streams.push_back(found - stream_names.begin());
+    }
+    criterion->add(name, term.term.make(spec), term.weight, streams);
+  }
+  return criterion;
+}
+
+}  // namespace fgvl::losses

@@ -1,0 +1,47 @@
+#include "fgvl/losses/masked_language.hpp"
+
+#include <torch/torch.h>
+
+namespace fgvl::losses {
+namespace {
+
+constexpr std::int64_t kIgnoredLabel = -100;
+
+/// BERT's prediction head under its official names: transform.dense, transform.LayerNorm, bias; the decoder matrix is the word embedding.
+class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
+ public:
+  explicit MaskedLanguageTerm(const FeatureSpec& spec)
+      : dense_(register_module("dense", torch::nn::Linear(spec.fusion_width, spec.fusion_width))),
+        norm_(register_module("LayerNorm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({spec.fusion_width}).eps(spec.text_layer_norm_eps)))),
+        bias_(register_parameter("bias", torch::zeros({spec.vocab_size}))) {}
+
+  Tensor word_logits(const Tensor& tokens, const Tensor& word_embedding) override {
+    return at::linear(norm_(at::gelu(dense_(tokens))), word_embedding, bias_);
+  }
+
+  Loss forward(ForwardPass& pass) override {
+    const RegionBatch& batch = pass.batch();
+    TORCH_CHECK(batch.masked_ids.defined(), "[masked_language] batch.masked_ids: required, but undefined; switch masking on in the data, or remove this term");
+    const Tensor valid_slots = batch.masked_labels != kIgnoredLabel;
+    const Tensor rows = rows_where(batch, valid_slots.any(1));
+    if (rows.size(0) == 0) return Loss().part("", 1.0, bias_.sum() * 0.0, 0);
+    const Tensor valid = valid_slots.index_select(0, rows), labels = batch.masked_labels.index_select(0, rows).index({valid});
+    const Tensor fused = pass.fuse({.text = TextInput::kMasked, .text_index = rows, .visual = VisualInput::kRegion, .visual_index = rows,
+                                    .positions = batch.masked_positions.index_select(0, rows)});
+    const Tensor sum = at::cross_entropy_loss(word_logits(fused.index({valid}), pass.word_embedding()), labels, {}, at::Reduction::Sum);
+    return Loss().part("", 1.0, sum, static_cast<double>(labels.size(0)));
+  }
+
+ private:
+  torch::nn::Linear dense_;
+  torch::nn::LayerNorm norm_;
+  Tensor bias_;
+};
+
+}  // namespace
+
+void visit_fields(config::Visitor&, MaskedLanguageOptions&) {}
+
+LossTermPtr make_term(const MaskedLanguageOptions&, const FeatureSpec& spec) { return std::make_shared<MaskedLanguageTerm>(spec); }
+
+}  // namespace fgvl::losses
