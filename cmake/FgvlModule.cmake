@@ -31,7 +31,12 @@ function(fgvl_precompile target)
     target_compile_options(fgvl_pch PRIVATE ${FGVL_WARNINGS})
     target_precompile_headers(fgvl_pch PRIVATE <torch/torch.h>)
   endif()
-  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  # A precompiled header only fits sources compiled with its own flags; programs would get -fPIE.
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "EXECUTABLE")
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
   target_precompile_headers(${target} REUSE_FROM fgvl_pch)
 endfunction()
 

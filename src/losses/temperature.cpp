@@ -28,7 +28,8 @@ Tensor Temperature::divisor() {
   const bool divisor = options_.kind == TemperatureKind::kDivisor;
   {
     torch::NoGradGuard guard;
-    value_.clamp_(divisor ? options_.min : -std::log(options_.max), divisor ? options_.max : -std::log(options_.min));
+    // Through data(): a second call within one pass changes nothing and must not count as a change of what autograd saved.
+    value_.data().clamp_(divisor ? options_.min : -std::log(options_.max), divisor ? options_.max : -std::log(options_.min));
   }
   return divisor ? value_ : (-value_).exp();
 }

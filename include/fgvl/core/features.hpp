@@ -18,11 +18,13 @@ struct ImageFeatures {
   Tensor features{};  ///< [B, E] unit rows.
 };
 
-/// The visual of every text row: its region, or its whole image where `is_region` is false.
+/// The visual of every text row: its region, or its whole image where `is_region` is false. Visual tokens are kept once per distinct
+/// sequence: S = B where regions share their image's tokens (pooled encoders), S = B + regions where the last blocks are masked per region.
 struct RegionFeatures {
-  Tensor embeds{};    ///< [T, 1 + P, Dv] visual tokens of each row (regions of ViTs have their own; otherwise the image's with a pooled [CLS]).
-  Tensor features{};  ///< [T, E] unit rows.
-  Tensor mask{};      ///< [T, 1 + P] bool: [CLS] and the patches that the row's box touches; all true for whole images.
+  Tensor sequences{};       ///< [S, 1 + P, Dv] visual tokens; the first B are the whole images.
+  Tensor sequence_index{};  ///< [T] int64: the sequence of each text row.
+  Tensor features{};        ///< [T, E] unit rows.
+  Tensor mask{};            ///< [T, 1 + P] bool: the tokens that fusion may look at: the patches that the row's box touches, and [CLS] unless it is pooled over the whole image.
 };
 
 /// Texts before fusion.

@@ -1,0 +1,49 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include <torch/nn/module.h>
+
+#include "fgvl/core/registry.hpp"
+#include "fgvl/core/tensor.hpp"
+
+namespace fgvl::models {
+
+class Dropout;
+
+/// Keys and values of visual sequences, projected once per distinct sequence and layer.
+struct ProjectedVisuals {
+  std::vector<Tensor> keys{}, values{};  ///< a layer: [S, heads, 1 + P, D / heads]
+};
+
+/// N pairs of a text and a visual sequence.
+struct FusionPairs {
+  Tensor text{};            ///< [N, L, D] text embeds
+  Tensor text_mask{};       ///< [N, L] bool
+  Tensor sequence_index{};  ///< [N] int64 into the projected sequences
+  Tensor visual_mask{};     ///< [N, 1 + P] bool; undefined: every token
+  Tensor positions{};       ///< [N, M] int64 token positions to compute in the last layer; undefined: all
+};
+
+/// Text tokens that attend to one another and to visual tokens.
+class FusionEncoder : public torch::nn::Module {
+ public:
+  virtual std::int64_t width() const = 0;
+  /// `sequences` [S, 1 + P, Dv].
+  virtual ProjectedVisuals project(const Tensor& sequences) = 0;
+  /// [N, L, D], or [N, M, D] with positions.
+  virtual Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) = 0;
+  virtual double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const = 0;
+  virtual double flops_per_sequence(std::int64_t visual_tokens) const = 0;  ///< the projections
+};
+using FusionEncoderPtr = std::shared_ptr<FusionEncoder>;
+
+/// What a fusion encoder must know of its neighbours.
+struct FusionContext {
+  std::int64_t text_width = 0, vision_width = 0;
+};
+using FusionEncoderRegistry = Registry<FusionEncoderPtr, FusionContext>;
+/// Ours: bert.
+std::shared_ptr<FusionEncoderRegistry> builtin_fusion_encoders();
+
+}  // namespace fgvl::models

@@ -1,0 +1,49 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fgvl/models/fusion_encoder.hpp"
+#include "fgvl/models/model.hpp"
+#include "fgvl/models/text_encoder.hpp"
+#include "fgvl/models/vision_encoder.hpp"
+
+namespace fgvl::models {
+
+struct RegionVlmParts {
+  VisionEncoderPtr vision;
+  TextEncoderPtr text;
+  FusionEncoderPtr fusion;
+};
+
+struct RegionVlmOptions {
+  std::int64_t embed_dim = 256;                  ///< E
+  std::optional<double> initializer_range = 0.02;  ///< standard deviation of new weights; absent: uniform by fan-in
+};
+
+/// An X-VLM-style model: three encoders, projections to the common space (`vision_proj`, `text_proj`) and a box head (`bbox_head`).
+/// Weights are a pure function of `seed`. Throws c10::Error when the widths of the parts do not fit.
+ModelPtr make_region_vlm(RegionVlmParts parts, const RegionVlmOptions& options = {}, std::uint64_t seed = 0);
+
+/// The `model:` section.
+struct ModelConfig {
+  Choice<VisionEncoderPtr> vision{builtin_vision_encoders(), "vit"};
+  Choice<TextEncoderPtr, TextContext> text{builtin_text_encoders(), "bert"};
+  Choice<FusionEncoderPtr, FusionContext> fusion{builtin_fusion_encoders(), "bert"};
+  RegionVlmOptions options{};
+};
+void visit_fields(config::Visitor& visitor, ModelConfig& config);
+ModelPtr make_model(const ModelConfig& config, std::int64_t vocab_size, std::uint64_t seed);
+
+/// What a model consists of and costs.
+struct ModelInfo {
+  std::vector<std::pair<std::string, std::int64_t>> parameters{};  ///< by sub-module
+  std::int64_t total_parameters = 0;
+  std::int64_t image_size = 0, visual_tokens = 0, embed_dim = 0, max_tokens = 0;
+  double flops_per_image = 0, flops_per_text = 0, flops_per_pair = 0;  ///< of one forward pass, texts of `tokens` tokens
+};
+/// Throws c10::Error for a model that make_region_vlm did not make.
+ModelInfo describe(const Model& model, std::int64_t tokens);
+
+}  // namespace fgvl::models

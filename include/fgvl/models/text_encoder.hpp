@@ -1,0 +1,36 @@
+#pragma once
+#include <memory>
+
+#include <torch/nn/module.h>
+
+#include "fgvl/core/registry.hpp"
+#include "fgvl/core/tensor.hpp"
+
+namespace fgvl::models {
+
+class Dropout;
+
+/// Token ids to text embeds.
+class TextEncoder : public torch::nn::Module {
+ public:
+  virtual std::int64_t width() const = 0;       ///< D
+  virtual std::int64_t vocab_size() const = 0;  ///< V
+  virtual std::int64_t max_tokens() const = 0;  ///< rows of the position table; longer texts throw c10::Error
+  virtual double layer_norm_eps() const = 0;
+  /// `ids` [T, L] int64, `mask` [T, L] bool -> [T, L, D].
+  virtual Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) = 0;
+  virtual const Tensor& word_embedding() const = 0;  ///< [V, D]
+  virtual void initialize_embeddings(std::uint64_t) {}
+  virtual double flops_per_text(std::int64_t tokens) const = 0;
+};
+using TextEncoderPtr = std::shared_ptr<TextEncoder>;
+
+/// What a text encoder must know of the run: the size of its vocabulary comes from the tokenizer.
+struct TextContext {
+  std::int64_t vocab_size = 0;
+};
+using TextEncoderRegistry = Registry<TextEncoderPtr, TextContext>;
+/// Ours: bert.
+std::shared_ptr<TextEncoderRegistry> builtin_text_encoders();
+
+}  // namespace fgvl::models

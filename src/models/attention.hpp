@@ -1,0 +1,24 @@
+#pragma once
+#include <torch/torch.h>
+
+namespace fgvl::models {
+
+/// [N, L, D] -> [N, heads, L, D / heads].
+inline Tensor split_heads(const Tensor& tokens, std::int64_t heads) {
+  return tokens.view({tokens.size(0), tokens.size(1), heads, tokens.size(2) / heads}).transpose(1, 2);
+}
+
+/// [N, heads, L, d] -> [N, L, heads * d].
+inline Tensor merge_heads(const Tensor& tokens) { return tokens.transpose(1, 2).flatten(2); }
+
+/// [N, 1, 1, S] to be added to scores: 0 where `mask` [N, S] holds, -10000 elsewhere, as BERT and X-VLM do.
+inline Tensor additive_mask(const Tensor& mask, at::ScalarType dtype) {
+  return (1.0 - mask.to(dtype)).mul_(-10000.0).unsqueeze(1).unsqueeze(1);
+}
+
+/// softmax(q k^T / sqrt(d) + mask) v for q [N, heads, L, d], k and v [N, heads, S, d]; `mask` additive or undefined.
+inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask) {
+  return at::scaled_dot_product_attention(query, key, value, mask.defined() ? std::optional<Tensor>(mask.to(query.scalar_type())) : std::nullopt);
+}
+
+}  // namespace fgvl::models

@@ -1,0 +1,165 @@
+#include "fgvl/models/bert.hpp"
+
+#include <torch/torch.h>
+
+#include "fgvl/core/random.hpp"
+#include "models/attention.hpp"
+#include "models/bert_layer.hpp"
+
+namespace fgvl::models {
+namespace {
+
+constexpr std::int64_t kPaddingId = 0;  // its row gets no gradient from the look-up, as in BERT
+
+torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
+
+/// A list of layers below `parent` under BERT's name `layer`.
+std::vector<std::shared_ptr<BertLayer>> make_layers(torch::nn::Module& parent, std::int64_t count, const BertLayerOptions& options) {
+  const auto list = parent.register_module("layer", torch::nn::ModuleList());
+  std::vector<std::shared_ptr<BertLayer>> layers;
+  for (std::int64_t i = 0; i < count; ++i) {
+    layers.push_back(std::make_shared<BertLayer>(options));
+    list->push_back(layers.back());
+  }
+  return layers;
+}
+
+double layer_flops(double tokens, double width, double mlp_width) { return 2 * tokens * (4 * width * width + 2 * width * mlp_width) + 4 * tokens * tokens * width; }
+
+class BertText final : public TextEncoder {
+ public:
+  BertText(const BertOptions& options, const TextContext& context) : options_(options), vocab_size_(context.vocab_size) {
+    TORCH_CHECK(options.width % options.heads == 0, "[BertOptions] width: expected a multiple of heads ", options.heads, ", got ", options.width);
+    TORCH_CHECK(context.vocab_size > 0, "[BertOptions] vocab_size: expected a positive number, got ", context.vocab_size);
+    const auto embeddings = register_module("embeddings", std::make_shared<torch::nn::Module>());
+    words_ = embeddings->register_module("word_embeddings", torch::nn::Embedding(torch::nn::EmbeddingOptions(context.vocab_size, options.width).padding_idx(kPaddingId)));
+    positions_ = embeddings->register_module("position_embeddings", torch::nn::Embedding(options.max_tokens, options.width));
+    if (options.token_types > 0) types_ = embeddings->register_module("token_type_embeddings", torch::nn::Embedding(options.token_types, options.width));
+    if (options.embedding_norm) embedding_norm_ = embeddings->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
+    layers_ = make_layers(*this, options.layers, {options.width, options.heads, options.mlp_width, 0, options.layer_norm_eps, options.dropout, options.norm});
+    if (options.norm == Norm::kPre) final_norm_ = register_module("norm", layer_norm(options.width, options.layer_norm_eps));
+  }
+
+  std::int64_t width() const override { return options_.width; }
+  std::int64_t vocab_size() const override { return vocab_size_; }
+  std::int64_t max_tokens() const override { return options_.max_tokens; }
+  double layer_norm_eps() const override { return options_.layer_norm_eps; }
+  const Tensor& word_embedding() const override { return words_->weight; }
+
+  Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
+    TORCH_CHECK(ids.size(1) <= options_.max_tokens, "[BertText] ids: a text has ", ids.size(1), " tokens, the position table ", options_.max_tokens,
+                " rows; shorten the texts (tokenizer.max_tokens) or raise max_tokens");
+    Tensor tokens = words_(ids) + positions_->weight.slice(0, 0, ids.size(1));
+    if (types_) tokens = tokens + types_->weight.select(0, 0);
+    if (embedding_norm_) tokens = embedding_norm_(tokens);
+    tokens = dropout(tokens, options_.dropout);
+    const Tensor additive = additive_mask(mask, tokens.scalar_type());
+    for (const auto& layer : layers_) tokens = layer->forward(tokens, additive, {}, {}, {}, dropout);
+    return final_norm_ ? final_norm_(tokens) : tokens;
+  }
+
+  void initialize_embeddings(std::uint64_t seed) override {
+    torch::NoGradGuard guard;
+    const auto draw = [&](torch::nn::Embedding& table, const char* purpose, double std) {
+      at::Generator generator = Generator({.seed = seed, .purpose = purpose}).torch_generator(at::kCPU);
+      table->weight.copy_(at::empty(table->weight.sizes(), at::kFloat).normal_(0.0, std, generator));
+    };
+    draw(words_, "bert.word_embeddings", options_.word_std);
+    draw(positions_, "bert.position_embeddings", options_.position_std);
+    if (types_) draw(types_, "bert.token_type_embeddings", options_.word_std);
+    words_->weight.select(0, kPaddingId).zero_();
+  }
+
+  double flops_per_text(std::int64_t tokens) const override {
+    return static_cast<double>(options_.layers) * layer_flops(static_cast<double>(tokens), static_cast<double>(options_.width), static_cast<double>(options_.mlp_width));
+  }
+
+ private:
+  BertOptions options_;
+  std::int64_t vocab_size_;
+  torch::nn::Embedding words_{nullptr}, positions_{nullptr}, types_{nullptr};
+  torch::nn::LayerNorm embedding_norm_{nullptr}, final_norm_{nullptr};
+  std::vector<std::shared_ptr<BertLayer>> layers_;
+};
+
+class BertFusion final : public FusionEncoder {
+ public:
+  BertFusion(const BertFusionOptions& options, const FusionContext& context) : options_(options), context_(context) {
+    TORCH_CHECK(context.text_width % options.heads == 0, "[BertFusionOptions] heads: expected a divisor of the text width ", context.text_width, ", got ", options.heads);
+    layers_ = make_layers(*this, options.layers,
+                          {context.text_width, options.heads, options.mlp_width, context.vision_width, options.layer_norm_eps, options.dropout, options.norm});
+    if (options.norm == Norm::kPre) final_norm_ = register_module("norm", layer_norm(context.text_width, options.layer_norm_eps));
+  }
+
+  std::int64_t width() const override { return context_.text_width; }
+
+  ProjectedVisuals project(const Tensor& sequences) override {
+    ProjectedVisuals projected;
+    for (const auto& layer : layers_) {
+      const BertAttention::Projected one = layer->project_visuals(sequences);
+      projected.keys.push_back(one.key);
+      projected.values.push_back(one.value);
+    }
+    return projected;
+  }
+
+  Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
+    Tensor tokens = pairs.text;
+    const Tensor text_mask = additive_mask(pairs.text_mask, tokens.scalar_type());
+    Tensor visual_mask;
+    if (pairs.visual_mask.defined()) visual_mask = additive_mask(pairs.visual_mask, tokens.scalar_type());
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const bool last = i + 1 == layers_.size();
+      const BertAttention::Projected own{visuals.keys[i].index_select(0, pairs.sequence_index), visuals.values[i].index_select(0, pairs.sequence_index)};
+      tokens = layers_[i]->forward(tokens, text_mask, own, visual_mask, last ? pairs.positions : Tensor(), dropout);
+    }
+    return final_norm_ ? final_norm_(tokens) : tokens;
+  }
+
+  double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const override {
+    const double n = static_cast<double>(tokens), d = static_cast<double>(context_.text_width), s = static_cast<double>(visual_tokens);
+    return static_cast<double>(options_.layers) * (layer_flops(n, d, static_cast<double>(options_.mlp_width)) + 4 * n * d * d + 4 * n * s * d);
+  }
+  double flops_per_sequence(std::int64_t visual_tokens) const override {
+    return static_cast<double>(options_.layers) * 4 * static_cast<double>(visual_tokens * context_.vision_width * context_.text_width);
+  }
+
+ private:
+  BertFusionOptions options_;
+  FusionContext context_;
+  std::vector<std::shared_ptr<BertLayer>> layers_;
+  torch::nn::LayerNorm final_norm_{nullptr};
+};
+
+}  // namespace
+
+config::EnumNames<Norm> enum_names(Norm) { return {{Norm::kPost, "post"}, {Norm::kPre, "pre"}}; }
+
+void visit_fields(config::Visitor& visitor, BertOptions& options) {
+  visitor("width", options.width, "of the tokens", {1, 8192});
+  visitor("layers", options.layers, "self-attention layers", {0, 256});
+  visitor("heads", options.heads, "of attention", {1, 256});
+  visitor("mlp_width", options.mlp_width, "of the MLP", {1, 65536});
+  visitor("max_tokens", options.max_tokens, "rows of the position table", {2, 8192});
+  visitor("token_types", options.token_types, "rows of the token-type table; 0: none", {0, 16});
+  visitor("embedding_norm", options.embedding_norm, "LayerNorm over the sum of the embeddings");
+  visitor("layer_norm_eps", options.layer_norm_eps, "of every LayerNorm", config::kPositive);
+  visitor("dropout", options.dropout, "of embeddings, attention outputs and MLP outputs", {0.0, 0.9});
+  visitor("norm", options.norm, "post: after every residual sum, as BERT; pre: before every sub-layer");
+  visitor("word_std", options.word_std, "of the word embeddings at the start", config::kNonNegative);
+  visitor("position_std", options.position_std, "of the position embeddings at the start", config::kNonNegative);
+}
+
+void visit_fields(config::Visitor& visitor, BertFusionOptions& options) {
+  visitor("layers", options.layers, "layers with cross-attention", {1, 256});
+  visitor("heads", options.heads, "of attention", {1, 256});
+  visitor("mlp_width", options.mlp_width, "of the MLP", {1, 65536});
+  visitor("layer_norm_eps", options.layer_norm_eps, "of every LayerNorm", config::kPositive);
+  visitor("dropout", options.dropout, "of attention outputs and MLP outputs", {0.0, 0.9});
+  visitor("norm", options.norm, "post: after every residual sum, as BERT; pre: before every sub-layer");
+}
+
+TextEncoderPtr make_text_encoder(const BertOptions& options, const TextContext& context) { return std::make_shared<BertText>(options, context); }
+FusionEncoderPtr make_fusion_encoder(const BertFusionOptions& options, const FusionContext& context) { return std::make_shared<BertFusion>(options, context); }
+
+}  // namespace fgvl::models

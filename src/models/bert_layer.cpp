@@ -1,0 +1,55 @@
+#include "models/bert_layer.hpp"
+
+#include "models/attention.hpp"
+
+namespace fgvl::models {
+namespace {
+
+torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
+
+/// [N, L, D] -> [N, M, D].
+Tensor at_positions(const Tensor& tokens, const Tensor& positions) { return tokens.gather(1, positions.unsqueeze(2).expand({-1, -1, tokens.size(2)})); }
+
+}  // namespace
+
+BertAttention::BertAttention(const BertLayerOptions& options, std::int64_t key_width) : options_(options) {
+  const auto self = register_module("self", std::make_shared<torch::nn::Module>());
+  query_ = self->register_module("query", torch::nn::Linear(options.width, options.width));
+  key_ = self->register_module("key", torch::nn::Linear(key_width, options.width));
+  value_ = self->register_module("value", torch::nn::Linear(key_width, options.width));
+  const auto output = register_module("output", std::make_shared<torch::nn::Module>());
+  dense_ = output->register_module("dense", torch::nn::Linear(options.width, options.width));
+  norm_ = output->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
+}
+
+BertAttention::Projected BertAttention::project(const Tensor& tokens) {
+  return {split_heads(key_(tokens), options_.heads), split_heads(value_(tokens), options_.heads)};
+}
+
+Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout) {
+  const Tensor query = split_heads(query_(normed(tokens)), options_.heads);
+  const Tensor attended = dropout(dense_(merge_heads(attend(query, projected.key, projected.value, mask))), options_.dropout);
+  return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
+}
+
+BertLayer::BertLayer(const BertLayerOptions& options) : options_(options) {
+  attention_ = register_module("attention", std::make_shared<BertAttention>(options, options.width));
+  if (options.visual_width > 0) cross_ = register_module("crossattention", std::make_shared<BertAttention>(options, options.visual_width));
+  widen_ = register_module("intermediate", std::make_shared<torch::nn::Module>())->register_module("dense", torch::nn::Linear(options.width, options.mlp_width));
+  const auto output = register_module("output", std::make_shared<torch::nn::Module>());
+  narrow_ = output->register_module("dense", torch::nn::Linear(options.mlp_width, options.width));
+  norm_ = output->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
+}
+
+Tensor BertLayer::forward(const Tensor& tokens, const Tensor& text_mask, const BertAttention::Projected& visuals, const Tensor& visual_mask, const Tensor& positions,
+                          Dropout& dropout) {
+  const BertAttention::Projected own = attention_->project(attention_->normed(tokens));
+  Tensor stream = attention_->forward(positions.defined() ? at_positions(tokens, positions) : tokens, own, text_mask, dropout);
+  if (cross_) stream = cross_->forward(stream, visuals, visual_mask, dropout);
+  const bool pre = options_.norm == Norm::kPre;
+  const Tensor wide = at::gelu(widen_(pre ? norm_(stream) : stream));
+  stream = stream + dropout(narrow_(wide), options_.dropout);
+  return pre ? stream : norm_(stream);
+}
+
+}  // namespace fgvl::models

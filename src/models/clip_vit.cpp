@@ -1,0 +1,99 @@
+#include "fgvl/models/clip_vit.hpp"
+
+#include <torch/torch.h>
+
+#include "fgvl/core/random.hpp"
+#include "models/attention.hpp"
+#include "models/vit_blocks.hpp"
+
+namespace fgvl::models {
+namespace {
+
+class ClipVit final : public VisionEncoder {
+ public:
+  explicit ClipVit(const ClipVitOptions& options) : options_(options), grid_(options.image_size / options.patch_size) {
+    TORCH_CHECK(options.image_size % options.patch_size == 0, "[ClipVitOptions] image_size: expected a multiple of patch_size ", options.patch_size, ", got ", options.image_size);
+    TORCH_CHECK(options.width % options.heads == 0, "[ClipVitOptions] width: expected a multiple of heads ", options.heads, ", got ", options.width);
+    TORCH_CHECK(options.local_attn_depth <= options.layers, "[ClipVitOptions] local_attn_depth: expected at most layers = ", options.layers, ", got ", options.local_attn_depth);
+    const auto norm = [&] { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({options.width}).eps(kVitNormEps)); };
+    class_embedding_ = register_parameter("class_embedding", torch::zeros({options.width}));
+    patch_embed_ = register_module("patch_embed", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options.width, options.patch_size).stride(options.patch_size).bias(false)));
+    pos_embed_ = register_module("pos_embed", torch::nn::Embedding(grid_ * grid_ + 1, options.width));
+    pre_norm_ = register_module("pre_layrnorm", norm());  // the checkpoints' spelling
+    const auto layers = register_module("encoder", std::make_shared<torch::nn::Module>())->register_module("layers", torch::nn::ModuleList());
+    for (std::int64_t i = 0; i < options.layers; ++i) {
+      blocks_.push_back(std::make_shared<VitBlock>(options.width, options.heads, options.mlp_width, Activation::kQuickGelu));
+      layers->push_back(blocks_.back());
+    }
+    post_norm_ = register_module("post_layernorm", norm());
+  }
+
+  std::int64_t width() const override { return options_.width; }
+  std::int64_t image_size() const override { return options_.image_size; }
+  std::int64_t grid() const override { return grid_; }
+
+  VisualTokens encode(const Tensor& images, const RegionRows& rows) override {
+    const std::int64_t count = images.size(0);
+    const Tensor patches = patch_embed_(images).flatten(2).transpose(1, 2);
+    Tensor tokens = at::cat({class_embedding_.expand({count, 1, -1}), patches}, 1) + pos_embed_->weight;
+    tokens = pre_norm_(tokens);
+    const std::int64_t shared = options_.layers - options_.local_attn_depth;
+    for (std::int64_t i = 0; i < shared; ++i) tokens = blocks_[static_cast<std::size_t>(i)]->forward(tokens, {});
+
+    // The last blocks see the images once as they are and once a region, restricted to its patches and [CLS]. A text about the whole image
+    // would repeat the image's own row, so that only real regions are added.
+    const Tensor region_rows = rows.is_region.nonzero().squeeze(1);
+    const std::int64_t regions = region_rows.size(0);
+    Tensor mask;
+    if (regions > 0) {
+      tokens = at::cat({tokens, tokens.index_select(0, rows.text_to_image.index_select(0, region_rows))});
+      const Tensor open = at::ones({count, grid_ * grid_}, rows.patch_mask.options());
+      const Tensor visible = at::cat({open, rows.patch_mask.index_select(0, region_rows)});
+      mask = additive_mask(at::cat({at::ones({count + regions, 1}, visible.options()), visible}, 1), tokens.scalar_type());
+    }
+    for (std::int64_t i = shared; i < options_.layers; ++i) tokens = blocks_[static_cast<std::size_t>(i)]->forward(tokens, mask);
+    tokens = post_norm_(tokens);
+
+    const Tensor sequence_index = rows.text_to_image.index_put({region_rows}, at::arange(count, count + regions, region_rows.options()));
+    const Tensor all = at::ones_like(rows.is_region).unsqueeze(1);
+    return {tokens, sequence_index, tokens.select(1, 0).index_select(0, sequence_index), at::cat({all, rows.patch_mask}, 1)};
+  }
+
+  void initialize_embeddings(std::uint64_t seed) override {
+    torch::NoGradGuard guard;
+    at::Generator generator = Generator({.seed = seed, .purpose = "clip_vit.class_embedding"}).torch_generator(at::kCPU);
+    class_embedding_.copy_(at::empty(class_embedding_.sizes(), at::kFloat).normal_(0.0, 0.02, generator));
+  }
+
+  double flops_per_image() const override {
+    const std::int64_t tokens = grid_ * grid_ + 1;
+    return 2.0 * static_cast<double>((tokens - 1) * options_.width * 3 * options_.patch_size * options_.patch_size) +
+           static_cast<double>(options_.layers) * vit_block_flops(tokens, options_.width, options_.mlp_width);
+  }
+
+ private:
+  ClipVitOptions options_;
+  std::int64_t grid_;
+  Tensor class_embedding_;
+  torch::nn::Conv2d patch_embed_{nullptr};
+  torch::nn::Embedding pos_embed_{nullptr};
+  torch::nn::LayerNorm pre_norm_{nullptr}, post_norm_{nullptr};
+  std::vector<std::shared_ptr<VitBlock>> blocks_;
+};
+
+}  // namespace
+
+void visit_fields(config::Visitor& visitor, ClipVitOptions& options) {
+  visitor("image_size", options.image_size, "pixels a side", {8, 4096});
+  visitor("patch_size", options.patch_size, "pixels a side of one patch", {1, 256});
+  visitor("width", options.width, "of the tokens", {1, 8192});
+  visitor("layers", options.layers, "transformer blocks", {1, 256});
+  visitor("heads", options.heads, "of attention", {1, 256});
+  visitor("mlp_width", options.mlp_width, "of the MLP", {1, 65536});
+  visitor("local_attn_depth", options.local_attn_depth, "last blocks that run once for every region, masked to its patches", {0, 256});
+}
+
+VisionEncoderPtr make_vision_encoder(const ClipVitOptions& options) { return std::make_shared<ClipVit>(options); }
+
+
+}  // namespace fgvl::models

@@ -1,0 +1,97 @@
+#include "fgvl/models/region_vlm.hpp"
+
+#include <torch/torch.h>
+
+#include "fgvl/core/initialize.hpp"
+#include "fgvl/models/bert.hpp"
+#include "fgvl/models/clip_vit.hpp"
+#include "fgvl/models/vit.hpp"
+#include "models/region_vlm_pass.hpp"
+
+namespace fgvl::models {
+
+RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) : options_(options) {
+  TORCH_CHECK(parts.vision && parts.text && parts.fusion, "[make_region_vlm] parts: expected a vision, a text and a fusion encoder");
+  TORCH_CHECK(parts.fusion->width() == parts.text->width(), "[make_region_vlm] parts: the fusion encoder is ", parts.fusion->width(), " wide, the text encoder ", parts.text->width());
+  TORCH_CHECK(options.embed_dim > 0, "[make_region_vlm] embed_dim: expected a positive number, got ", options.embed_dim);
+  vision = register_module("vision_encoder", parts.vision);
+  text = register_module("text_encoder", parts.text);
+  fusion = register_module("fusion_encoder", parts.fusion);
+  vision_proj = register_module("vision_proj", torch::nn::Linear(vision->width(), options.embed_dim));
+  text_proj = register_module("text_proj", torch::nn::Linear(text->width(), options.embed_dim));
+  const std::int64_t width = text->width();
+  bbox_head = register_module("bbox_head", torch::nn::Sequential(torch::nn::Linear(width, 2 * width),
+                                                                 torch::nn::LayerNorm(torch::nn::LayerNormOptions({2 * width}).eps(kHeadNormEps)), torch::nn::GELU(),
+                                                                 torch::nn::Linear(2 * width, 4)));
+  initialize(*this, seed, options.initializer_range);
+  vision->initialize_embeddings(seed);
+  text->initialize_embeddings(seed);
+}
+
+FeatureSpec RegionVlm::spec() const {
+  return {.fusion_width = text->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .text_layer_norm_eps = text->layer_norm_eps(),
+          .head_layer_norm_eps = kHeadNormEps};
+}
+
+std::unique_ptr<ForwardPass> RegionVlm::begin(const RegionBatch& batch, const PassOptions& options) {
+  TORCH_CHECK(batch.images.defined() && batch.images.dim() == 4 && batch.images.size(2) == vision->image_size() && batch.images.size(3) == vision->image_size(),
+              "[RegionVlm::begin] batch.images: expected [B, 3, ", vision->image_size(), ", ", vision->image_size(), "], got ", batch.images.sizes());
+  return make_pass(*this, batch, options);
+}
+
+ModelPtr make_region_vlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) { return std::make_shared<RegionVlm>(std::move(parts), options, seed); }
+
+void visit_fields(config::Visitor& visitor, ModelConfig& config) {
+  visitor("vision", config.vision, "vision encoder");
+  visitor("text", config.text, "text encoder");
+  visitor("fusion", config.fusion, "fusion encoder");
+  visitor("embed_dim", config.options.embed_dim, "width of the common space of images, regions and texts", {1, 65536});
+  visitor("initializer_range", config.options.initializer_range, "standard deviation of new weights; null: uniform by fan-in", config::kPositive);
+}
+
+ModelPtr make_model(const ModelConfig& config, std::int64_t vocab_size, std::uint64_t seed) {
+  RegionVlmParts parts{config.vision.make(), config.text.make(TextContext{vocab_size}), nullptr};
+  parts.fusion = config.fusion.make(FusionContext{parts.text->width(), parts.vision->width()});
+  return make_region_vlm(std::move(parts), config.options, seed);
+}
+
+ModelInfo describe(const Model& model, std::int64_t tokens) {
+  const auto* vlm = dynamic_cast<const RegionVlm*>(&model);
+  TORCH_CHECK(vlm != nullptr, "[describe] model: expected one that make_region_vlm made");
+  ModelInfo info;
+  for (const auto& child : vlm->named_children()) {
+    std::int64_t count = 0;
+    for (const Tensor& parameter : child.value()->parameters()) count += parameter.numel();
+    info.parameters.emplace_back(child.key(), count);
+    info.total_parameters += count;
+  }
+  info.image_size = vlm->vision->image_size();
+  info.visual_tokens = vlm->vision->grid() * vlm->vision->grid() + 1;
+  info.embed_dim = vlm->spec().embed_dim;
+  info.max_tokens = vlm->text->max_tokens();
+  info.flops_per_image = vlm->vision->flops_per_image() + vlm->fusion->flops_per_sequence(info.visual_tokens);
+  info.flops_per_text = vlm->text->flops_per_text(tokens);
+  info.flops_per_pair = vlm->fusion->flops_per_pair(tokens, info.visual_tokens);
+  return info;
+}
+
+std::shared_ptr<VisionEncoderRegistry> builtin_vision_encoders() {
+  auto registry = std::make_shared<VisionEncoderRegistry>();
+  registry->add<VitOptions>("vit", [](const VitOptions& options) { return make_vision_encoder(options); });
+  registry->add<ClipVitOptions>("clip_vit", [](const ClipVitOptions& options) { return make_vision_encoder(options); });
+  return registry;
+}
+
+std::shared_ptr<TextEncoderRegistry> builtin_text_encoders() {
+  auto registry = std::make_shared<TextEncoderRegistry>();
+  registry->add<BertOptions>("bert", [](const BertOptions& options, const TextContext& context) { return make_text_encoder(options, context); });
+  return registry;
+}
+
+std::shared_ptr<FusionEncoderRegistry> builtin_fusion_encoders() {
+  auto registry = std::make_shared<FusionEncoderRegistry>();
+  registry->add<BertFusionOptions>("bert", [](const BertFusionOptions& options, const FusionContext& context) { return make_fusion_encoder(options, context); });
+  return registry;
+}
+
+}  // namespace fgvl::models

@@ -1,0 +1,148 @@
+#include "models/region_vlm_pass.hpp"
+
+#include <array>
+#include <optional>
+
+#include "fgvl/core/boxes.hpp"
+#include "models/dropout.hpp"
+
+namespace fgvl::models {
+namespace {
+
+Tensor unit_rows(const Tensor& rows) { return rows / rows.norm(2, 1, /*keepdim=*/true).clamp_min(1e-12); }
+
+class RegionVlmPass final : public ForwardPass {
+ public:
+  RegionVlmPass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options)
+      : model_(model), batch_(batch), options_(options), collective_(options.collective ? options.collective : make_single_process()) {}
+
+  const RegionBatch& batch() const override { return batch_; }
+
+  const ImageFeatures& image() override {
+    if (!image_) {
+      const VisualTokens& visual = visual_tokens();
+      const Tensor embeds = visual.sequences.slice(0, 0, batch_.images.size(0));
+      image_ = ImageFeatures{embeds, unit_rows(model_.vision_proj(embeds.select(1, 0)))};
+    }
+    return *image_;
+  }
+
+  const RegionFeatures& regions() override {
+    if (!regions_) {
+      const VisualTokens& visual = visual_tokens();
+      regions_ = RegionFeatures{visual.sequences, visual.sequence_index, unit_rows(model_.vision_proj(visual.first_token)), visual.mask};
+    }
+    return *regions_;
+  }
+
+  const TextFeatures& text() override {
+    if (!text_) {
+      const Tensor embeds = encode("text", batch_.text_ids, batch_.text_mask);
+      text_ = TextFeatures{embeds, unit_rows(model_.text_proj(embeds.select(1, 0))), batch_.text_mask};
+    }
+    return *text_;
+  }
+
+  const TextFeatures& masked_text() override {
+    if (!masked_text_) {
+      TORCH_CHECK(batch_.masked_ids.defined(), "[ForwardPass::masked_text] batch.masked_ids is undefined");
+      masked_text_ = TextFeatures{encode("masked_text", batch_.masked_ids, batch_.text_mask), {}, batch_.text_mask};
+    }
+    return *masked_text_;
+  }
+
+  const TextFeatures& foil_text() override {
+    if (!foil_text_) {
+      TORCH_CHECK(batch_.foil_ids.defined(), "[ForwardPass::foil_text] batch.foil_ids is undefined");
+      foil_text_ = TextFeatures{encode("foil_text", batch_.foil_ids, batch_.foil_mask), {}, batch_.foil_mask};
+    }
+    return *foil_text_;
+  }
+
+  Tensor fuse(const FusionQuery& query) override {
+    TORCH_CHECK(query.text_index.defined() && query.visual_index.defined() && query.text_index.sizes() == query.visual_index.sizes() && query.text_index.dim() == 1,
+                "[ForwardPass::fuse] text_index, visual_index: expected two [N]");
+    const TextFeatures& texts = query.text == TextInput::kText ? text() : query.text == TextInput::kMasked ? masked_text() : foil_text();
+    const RegionFeatures& visual = regions();
+    const ProjectedVisuals& keys = projected();
+    FusionPairs pairs{texts.embeds.index_select(0, query.text_index), texts.mask.index_select(0, query.text_index), query.visual_index, {}, query.positions};
+    if (query.visual == VisualInput::kRegion) {
+      pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
+      pairs.visual_mask = visual.mask.index_select(0, query.visual_index);
+    }
+    // Counted per kind of input: a removed term must not change the dropout of the others.
+    const auto kind = static_cast<std::uint64_t>(query.text) * 2 + static_cast<std::uint64_t>(query.visual);
+    Dropout dropout = stage_dropout("fuse", (kind << 16) + fused_[kind]++);
+    return model_.fusion->fuse(pairs, keys, dropout);
+  }
+
+  const Tensor& matched() override {
+    if (!matched_.defined()) {
+      const Tensor all = at::arange(batch_.text_count(), batch_.text_to_image.options());
+      Dropout dropout = stage_dropout("matched", 0);
+      const RegionFeatures& visual = regions();
+      const ProjectedVisuals& keys = projected();
+      const FusionPairs pairs{text().embeds, text().mask, visual.sequence_index, visual.mask, at::zeros({all.size(0), 1}, all.options())};
+      matched_ = model_.fusion->fuse(pairs, keys, dropout).select(1, 0);
+    }
+    return matched_;
+  }
+
+  Tensor predicted_boxes(const Tensor& text_index) override {
+    const Tensor image_index = batch_.text_to_image.index_select(0, text_index);
+    const FusionPairs pairs{text().embeds.index_select(0, text_index), text().mask.index_select(0, text_index), image_index, {},
+                            at::zeros({text_index.size(0), 1}, text_index.options())};
+    const ProjectedVisuals& keys = projected();
+    Dropout dropout = stage_dropout("boxes", 0);
+    return at::sigmoid(model_.bbox_head->forward(model_.fusion->fuse(pairs, keys, dropout).select(1, 0)));
+  }
+
+  const Tensor& word_embedding() const override { return model_.text->word_embedding(); }
+  bool training() const override { return model_.is_training(); }
+  Generator generator(std::string_view purpose) const override { return Generator({.seed = options_.seed, .epoch = options_.step, .purpose = purpose}); }
+  Collective& collective() const override { return *collective_; }
+
+ private:
+  Dropout stage_dropout(const char* stage, std::uint64_t call) const {
+    if (!model_.is_training()) return {};
+    return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + call, .purpose = stage}, batch_.images.device());
+  }
+
+  Tensor encode(const char* stage, const Tensor& ids, const Tensor& mask) {
+    Dropout dropout = stage_dropout(stage, 0);
+    return model_.text->encode(ids, mask, dropout);
+  }
+
+  const VisualTokens& visual_tokens() {
+    if (!visual_) {
+      const Tensor mask = patch_mask(batch_.boxes, model_.vision->grid(), model_.vision->grid());
+      // A text about the whole image sees all of it, whatever its box says.
+      const Tensor visible = mask.logical_or(batch_.is_region.logical_not().unsqueeze(1));
+      visual_ = model_.vision->encode(batch_.images, {batch_.text_to_image, batch_.is_region, visible});
+    }
+    return *visual_;
+  }
+
+  const ProjectedVisuals& projected() {
+    if (!projected_) projected_ = model_.fusion->project(visual_tokens().sequences);
+    return *projected_;
+  }
+
+  RegionVlm& model_;
+  RegionBatch batch_;
+  PassOptions options_;
+  CollectivePtr collective_;
+  std::array<std::uint64_t, 6> fused_{};
+  std::optional<VisualTokens> visual_;
+  std::optional<ImageFeatures> image_;
+  std::optional<RegionFeatures> regions_;
+  std::optional<TextFeatures> text_, masked_text_, foil_text_;
+  std::optional<ProjectedVisuals> projected_;
+  Tensor matched_;
+};
+
+}  // namespace
+
+std::unique_ptr<ForwardPass> make_pass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options) { return std::make_unique<RegionVlmPass>(model, batch, options); }
+
+}  // namespace fgvl::models
