@@ -79,13 +79,15 @@ class Choice {
  public:
   using RegistryType = Registry<Product, Context...>;
 
-  /// `type` must be registered, or be empty, which means that a configuration must name one.
-  Choice(std::shared_ptr<const RegistryType> registry, std::string type) : registry_(std::move(registry)), type_(std::move(type)), options_(registry_->options(type_)) {}
-  Choice(const Choice& other) : registry_(other.registry_), type_(other.type_), options_(other.options_ ? other.options_->clone() : nullptr) {}
+  /// `type` must be registered, or be empty, which means that a configuration must name one unless the choice is not `required`.
+  Choice(std::shared_ptr<const RegistryType> registry, std::string type, bool required = true)
+      : registry_(std::move(registry)), type_(std::move(type)), options_(registry_->options(type_)), required_(required) {}
+  Choice(const Choice& other) : registry_(other.registry_), type_(other.type_), options_(other.options_ ? other.options_->clone() : nullptr), required_(other.required_) {}
   Choice& operator=(const Choice& other) {
     registry_ = other.registry_;
     type_ = other.type_;
     options_ = other.options_ ? other.options_->clone() : nullptr;
+    required_ = other.required_;
     return *this;
   }
   Choice(Choice&&) noexcept = default;
@@ -98,16 +100,22 @@ class Choice {
 
   friend void visit_fields(config::Visitor& visitor, Choice& choice) {
     const std::string before = choice.type_;
-    visitor.choice("type", choice.type_, choice.registry_->names(), "which kind");
+    std::vector<std::string> allowed = choice.registry_->names();
+    if (!choice.required_) allowed.emplace_back("");
+    visitor.choice("type", choice.type_, allowed, "which kind");
     if (choice.type_ != before) choice.options_ = choice.registry_->options(choice.type_);
-    if (choice.options_) visitor("options", *choice.options_, "the options of that kind");
-    else visitor.check(false, "type: required");
+    if (choice.options_) {
+      visitor("options", *choice.options_, "the options of that kind");
+    } else {
+      visitor.check(!choice.required_, "type: required");
+    }
   }
 
  private:
   std::shared_ptr<const RegistryType> registry_;
   std::string type_;
   std::shared_ptr<typename RegistryType::Options> options_;
+  bool required_ = true;
 };
 
 /// Lets a Choice visit its options as a nested struct. Found for every Registry<...>::Options, which is a dependent nested class.

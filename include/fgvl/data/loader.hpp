@@ -2,7 +2,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +21,7 @@ struct Stream {
 };
 
 enum class Mix { kBatches, kRows };  ///< fill each batch from one stream, drawn by weight | by quota from all
+config::EnumNames<Mix> enum_names(Mix);
 
 struct LoaderOptions {
   std::int64_t batch_size = 32;  ///< images a batch
@@ -35,14 +35,12 @@ struct LoaderOptions {
 
 /// A record or region that was left out, and why.
 struct Skipped {
-  std::string stream, key, place;
-  std::string cause;   ///< "unreadable_image", "no_region_left", "box_outside", "box_without_area", "no_text", ...
-  std::string detail;
+  std::string stream, key, place, cause, detail;
 };
 
-/// Seen = used + sum of skipped records, by cause.
+/// records_seen = records_used + whole records skipped.
 struct LoaderCounts {
-  std::int64_t records_seen = 0, records_used = 0, regions_seen = 0, regions_used = 0;
+  std::int64_t records_seen = 0, records_used = 0, regions_seen = 0;
   std::map<std::string, std::int64_t> skipped{};  ///< by cause, records and regions
 };
 
@@ -54,19 +52,17 @@ using LoaderState = std::map<std::string, std::int64_t>;
 class Loader {
  public:
   /// Fails for no stream, an empty dataset, or no positive weight.
-  static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, std::shared_ptr<const TextPipeline> texts, const LoaderOptions& options);
+  static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options);
   ~Loader();
 
   /// The next batch. Errors: too many skipped records (exit code 3).
   absl::StatusOr<RegionBatch> next();
 
-  /// Batches of one epoch of stream 0 from its start, in order, the last one short; nullopt at the end. For evaluation.
-  absl::StatusOr<std::optional<RegionBatch>> next_of_epoch();
-
+  std::int64_t epoch() const;                  ///< of stream 0, as of the last batch handed out
   LoaderState state() const;                   ///< as of the last batch handed out
   absl::Status restore(const LoaderState& state);
   LoaderCounts counts() const;                 ///< of the batches handed out
-  std::vector<Skipped> take_skipped();         ///< those since the last call, of the batches handed out, in order
+  std::vector<Skipped> take_skipped();         ///< those since the last call, of the batches handed out, in order; each record and region once an epoch
 
  private:
   struct Impl;

@@ -1,0 +1,59 @@
+#pragma once
+#include "fgvl/core/registry.hpp"
+#include "fgvl/data/dataset.hpp"
+
+namespace fgvl::data {
+
+enum class Split { kTrain, kHeldOut, kAll };
+config::EnumNames<Split> enum_names(Split);
+
+/// Where a dataset is and which part of it is wanted.
+struct DatasetContext {
+  std::string root{};
+  Split split = Split::kTrain;
+};
+
+/// Of a sorted list of `count`, the indices of a split: every `held_out_every`-th, from the first on, is held out; 0: none.
+std::vector<std::int64_t> split_indices(std::int64_t count, Split split, std::int64_t held_out_every);
+
+/// X-VLM's region and caption lines: {"image_rpath": path | "binary": base64, "caption": text or list, "elems": [{"caption", "bb": [x, y, w, h], "attributes"}]}.
+struct XvlmJsonlOptions {
+  std::string file = "regions.jsonl";   ///< relative to root
+  std::string image_root{};             ///< relative to root
+  std::int64_t held_out_every = 5;
+};
+void visit_fields(config::Visitor& visitor, XvlmJsonlOptions& options);
+absl::StatusOr<DatasetPtr> open_dataset(const XvlmJsonlOptions& options, const DatasetContext& context);
+
+/// Pascal VOC: a folder of XML files beside a folder of pictures; corners are 1-based and inclusive.
+struct VocOptions {
+  std::string annotations = "Annotations";
+  std::string images = "JPEGImages";
+  std::vector<std::pair<std::string, std::string>> labels{};  ///< class name -> description; a class that is not named is its own description; empty: all are
+  double min_side_pixels = 0;                                 ///< boxes with a side of at most this many pixels are left out
+  std::int64_t held_out_every = 5;
+};
+void visit_fields(config::Visitor& visitor, VocOptions& options);
+absl::StatusOr<DatasetPtr> open_dataset(const VocOptions& options, const DatasetContext& context);
+
+/// COCO instances and captions. Crowd annotations are left out.
+struct CocoOptions {
+  std::string instances = "instances.json";  ///< relative to root; empty: none
+  std::string captions{};                    ///< relative to root; empty: none
+  std::string images = "images";
+  std::vector<std::pair<std::string, std::string>> labels{};  ///< category -> description
+  std::int64_t held_out_every = 5;
+};
+void visit_fields(config::Visitor& visitor, CocoOptions& options);
+absl::StatusOr<DatasetPtr> open_dataset(const CocoOptions& options, const DatasetContext& context);
+
+using DatasetRegistry = Registry<absl::StatusOr<DatasetPtr>, DatasetContext>;
+/// Ours: xvlm_jsonl, voc, coco, synthetic.
+std::shared_ptr<DatasetRegistry> builtin_datasets();
+
+/// One after the other; a record keeps its key.
+DatasetPtr concatenated(std::vector<DatasetPtr> parts);
+/// Records `indices` of `dataset`, in that order.
+DatasetPtr subset(DatasetPtr dataset, std::vector<std::int64_t> indices);
+
+}  // namespace fgvl::data

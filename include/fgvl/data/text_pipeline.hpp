@@ -1,0 +1,41 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fgvl/data/masking.hpp"
+#include "fgvl/data/tokenizer.hpp"
+
+namespace fgvl::data {
+
+struct TextOptions {
+  std::string vocabulary{};         ///< file with one token a line; empty: the words of the training texts
+  std::int64_t max_words = 30;      ///< kept by prepare_caption
+  std::int64_t max_tokens = 40;     ///< [CLS] included; longer texts are cut
+  bool add_sep = false;             ///< [CLS] text [SEP] instead of [CLS] text, which is X-VLM's form
+  MaskingOptions masking{};
+};
+void visit_fields(config::Visitor& visitor, TextOptions& options);
+
+/// From a text as written to token ids. Immutable, shared by all threads.
+class TextPipeline {
+ public:
+  TextPipeline(Tokenizer tokenizer, const TextOptions& options) : tokenizer_(std::move(tokenizer)), options_(options) {}
+
+  absl::StatusOr<std::string> prepare(const std::string& text) const { return prepare_caption(text, options_.max_words); }
+  /// `prepared` text -> [CLS] + pieces (+ [SEP]), cut to max_tokens.
+  std::vector<std::int64_t> encode(const std::string& prepared) const;
+  MaskedText mask(const std::vector<std::int64_t>& ids, Generator& generator) const { return mask_text(ids, tokenizer_, options_.masking, generator); }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const TextOptions& options() const { return options_; }
+
+ private:
+  Tokenizer tokenizer_;
+  TextOptions options_;
+};
+using TextPipelinePtr = std::shared_ptr<const TextPipeline>;
+
+/// Special tokens and then every word of `texts`, most frequent first, ties in alphabetical order.
+std::vector<std::string> build_vocabulary(const std::vector<std::string>& texts);
+
+}  // namespace fgvl::data

@@ -1,0 +1,297 @@
+#include "fgvl/data/loader.hpp"
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <numeric>
+#include <set>
+#include <thread>
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+
+namespace fgvl::data {
+namespace {
+
+constexpr std::int64_t kJudgeAfter = 100;  // records seen before the share of skipped ones means anything
+
+/// The record at every position of a stream: a pure function of (seed, stream, position).
+class Order {
+ public:
+  Order(std::uint64_t seed, std::string name, std::int64_t size, bool shuffle) : seed_(seed), name_("order:" + std::move(name)), size_(size), shuffle_(shuffle) {}
+
+  std::int64_t record(std::int64_t position) {
+    if (!shuffle_) return position % size_;
+    const std::int64_t epoch = position / size_;
+    if (epoch != epoch_) {
+      permutation_.resize(static_cast<std::size_t>(size_));
+      std::iota(permutation_.begin(), permutation_.end(), std::int64_t{0});
+      Generator({.seed = seed_, .epoch = static_cast<std::uint64_t>(epoch), .purpose = name_}).shuffle(permutation_);
+      epoch_ = epoch;
+    }
+    return permutation_[static_cast<std::size_t>(position % size_)];
+  }
+
+ private:
+  std::uint64_t seed_;
+  std::string name_;
+  std::int64_t size_;
+  bool shuffle_;
+  std::int64_t epoch_ = -1;
+  std::vector<std::int64_t> permutation_;
+};
+
+/// One sample on its way.
+struct Slot {
+  std::size_t stream = 0;
+  std::int64_t position = 0, record = 0;
+  bool done = false;
+  Sample sample;
+  std::string key, place;
+};
+using SlotPtr = std::shared_ptr<Slot>;
+
+}  // namespace
+
+config::EnumNames<Mix> enum_names(Mix) { return {{Mix::kBatches, "batches"}, {Mix::kRows, "rows"}}; }
+
+struct Loader::Impl {
+  struct StreamState {
+    Stream stream;
+    Order order;
+    std::int64_t consumed = 0;  ///< positions handed out or skipped
+    std::int64_t requested = 0; ///< positions in flight end here
+    std::deque<SlotPtr> in_flight{};
+  };
+
+  Impl(std::vector<Stream> sources, const ImageOptions& image_options, TextPipelinePtr pipeline, const LoaderOptions& loader_options)
+      : image(image_options), texts(std::move(pipeline)), options(loader_options) {
+    double total = 0;
+    for (const Stream& stream : sources) total += stream.weight;
+    for (Stream& stream : sources) {
+      shares.push_back(stream.weight / total);
+      Order order(options.seed, stream.name, stream.dataset->size(), options.shuffle);
+      streams.push_back({std::move(stream), std::move(order)});
+    }
+    for (std::int64_t i = 0; i < options.workers; ++i) {
+      threads.emplace_back([this] { work(); });
+    }
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+      queue.clear();
+    }
+    wake.notify_all();
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  void work() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      wake.wait(lock, [&] { return stopping || !queue.empty(); });
+      if (stopping) return;
+      const SlotPtr slot = queue.front();
+      queue.pop_front();
+      lock.unlock();
+      load(*slot);
+      lock.lock();
+      slot->done = true;
+      finished.notify_all();
+    }
+  }
+
+  void load(Slot& slot) const {
+    const Stream& stream = streams[slot.stream].stream;
+    const std::int64_t size = stream.dataset->size();
+    const absl::StatusOr<Record> record = stream.dataset->get(slot.record);
+    if (!record.ok()) {
+      slot.key = absl::StrCat(slot.record);
+      slot.sample.problems.push_back({"unreadable_record", std::string(record.status().message()), true});
+      return;
+    }
+    slot.key = record->key;
+    slot.place = record->place;
+    const std::string purpose = "sample:" + stream.name;
+    slot.sample = make_sample(*record, stream.sample, image, *texts,
+                              {.seed = options.seed, .epoch = static_cast<std::uint64_t>(slot.position / size), .sample = static_cast<std::uint64_t>(slot.position % size), .purpose = purpose});
+  }
+
+  /// Keeps enough samples of a stream on their way.
+  void request(std::size_t index) {
+    StreamState& state = streams[index];
+    const bool own_batches = options.mix == Mix::kBatches;
+    const double batches = own_batches ? std::max(1.0, static_cast<double>(options.prefetch) * shares[index]) : static_cast<double>(options.prefetch) * shares[index];
+    const auto wanted = static_cast<std::int64_t>(batches * static_cast<double>(options.batch_size)) + 1;
+    std::vector<SlotPtr> added;
+    while (static_cast<std::int64_t>(state.in_flight.size()) < (threads.empty() ? 1 : wanted)) {
+      auto slot = std::make_shared<Slot>();
+      slot->stream = index;
+      slot->position = state.requested++;
+      slot->record = state.order.record(slot->position);
+      state.in_flight.push_back(slot);
+      added.push_back(slot);
+    }
+    if (added.empty() || threads.empty()) return;
+    {
+      const std::lock_guard lock(mutex);
+      queue.insert(queue.end(), added.begin(), added.end());
+    }
+    wake.notify_all();
+  }
+
+  SlotPtr take(std::size_t index) {
+    request(index);
+    StreamState& state = streams[index];
+    const SlotPtr slot = state.in_flight.front();
+    state.in_flight.pop_front();
+    if (threads.empty()) {
+      load(*slot);
+    } else {
+      std::unique_lock lock(mutex);
+      finished.wait(lock, [&] { return slot->done; });
+    }
+    ++state.consumed;
+    return slot;
+  }
+
+  void count(const Slot& slot) {
+    const Stream& stream = streams[slot.stream].stream;
+    ++counts.records_seen;
+    counts.regions_seen += slot.sample.regions_seen;
+    if (slot.sample.image.defined()) ++counts.records_used;
+    if (!slot.sample.image.defined()) ++records_skipped;
+    for (const Problem& problem : slot.sample.problems) {
+      ++counts.skipped[problem.cause];
+      // Listed in the first epoch only; counted in every one.
+      if (slot.position < stream.dataset->size()) skipped.push_back({stream.name, slot.key, slot.place, problem.cause, problem.detail});
+    }
+  }
+
+  absl::Status check_skipped(std::size_t index) const {
+    const StreamState& state = streams[index];
+    const bool judged = counts.records_seen >= kJudgeAfter || state.consumed >= state.stream.dataset->size();
+    const double fraction = static_cast<double>(records_skipped) / static_cast<double>(std::max<std::int64_t>(1, counts.records_seen));
+    const bool none_left = counts.records_used == 0 && state.consumed >= state.stream.dataset->size();
+    if (!judged || (fraction <= options.max_skipped_fraction && !none_left)) return absl::OkStatus();
+    std::vector<std::string> causes;
+    for (const auto& [cause, number] : counts.skipped) causes.push_back(absl::StrCat(number, " ", cause));
+    std::string example;
+    if (!skipped.empty()) example = absl::StrCat("; the last: ", skipped.back().place, ": ", skipped.back().detail);
+    return with_exit_code(absl::DataLossError(absl::StrCat(records_skipped, " of ", counts.records_seen, " records could not be used (", absl::StrJoin(causes, ", "), "), more than data.max_skipped_fraction = ",
+                                                           options.max_skipped_fraction, example, ". skipped.jsonl lists them all; repair them, or raise the limit")),
+                          ExitCode::kData);
+  }
+
+  /// Samples of each stream in batch `number`.
+  std::vector<std::int64_t> quotas(std::int64_t number) const {
+    std::vector<std::int64_t> quotas(streams.size(), 0);
+    if (options.mix == Mix::kBatches) {
+      double point = Generator({.seed = options.seed, .epoch = static_cast<std::uint64_t>(number), .purpose = "mix"}).uniform();
+      std::size_t chosen = 0;
+      while (chosen + 1 < shares.size() && point >= shares[chosen]) point -= shares[chosen++];
+      quotas[chosen] = options.batch_size;
+      return quotas;
+    }
+    std::int64_t left = options.batch_size;
+    for (std::size_t i = 0; i + 1 < shares.size(); ++i) {
+      // Fractions are carried over from batch to batch.
+      const double per_batch = shares[i] * static_cast<double>(options.batch_size);
+      quotas[i] = static_cast<std::int64_t>(per_batch * static_cast<double>(number + 1)) - static_cast<std::int64_t>(per_batch * static_cast<double>(number));
+      left -= quotas[i];
+    }
+    quotas.back() = left;
+    return quotas;
+  }
+
+  ImageOptions image;
+  TextPipelinePtr texts;
+  LoaderOptions options;
+  std::vector<StreamState> streams;
+  std::vector<double> shares;
+  std::int64_t batches = 0, records_skipped = 0;
+  LoaderCounts counts;
+  std::vector<Skipped> skipped;
+
+  std::mutex mutex;
+  std::condition_variable wake, finished;
+  std::deque<SlotPtr> queue;
+  bool stopping = false;
+  std::vector<std::thread> threads;
+};
+
+Loader::Loader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Loader::~Loader() = default;
+
+absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options) {
+  if (streams.empty()) return absl::InvalidArgumentError("loader: no stream");
+  for (const Stream& stream : streams) {
+    if (stream.weight <= 0) return absl::InvalidArgumentError(absl::StrCat("loader: stream \"", stream.name, "\": the weight must be positive"));
+    if (stream.dataset->size() == 0) return with_exit_code(absl::NotFoundError(absl::StrCat("loader: stream \"", stream.name, "\" has no record")), ExitCode::kData);
+  }
+  if (options.batch_size <= 0) return absl::InvalidArgumentError("loader: batch_size must be positive");
+  return std::unique_ptr<Loader>(new Loader(std::make_unique<Impl>(std::move(streams), image, std::move(texts), options)));
+}
+
+absl::StatusOr<RegionBatch> Loader::next() {
+  const std::vector<std::int64_t> quotas = impl_->quotas(impl_->batches);
+  std::vector<Sample> samples;
+  std::vector<std::int64_t> streams;
+  for (std::size_t i = 0; i < quotas.size(); ++i) {
+    for (std::int64_t taken = 0; taken < quotas[i];) {
+      const SlotPtr slot = impl_->take(i);
+      impl_->count(*slot);
+      FGVL_RETURN_IF_ERROR(impl_->check_skipped(i));
+      if (!slot->sample.image.defined()) continue;
+      samples.push_back(std::move(slot->sample));
+      streams.push_back(static_cast<std::int64_t>(i));
+      ++taken;
+    }
+    if (quotas[i] > 0) impl_->request(i);
+  }
+  ++impl_->batches;
+  return collate(samples, streams);
+}
+
+std::int64_t Loader::epoch() const { return impl_->streams[0].consumed / impl_->streams[0].stream.dataset->size(); }
+
+LoaderState Loader::state() const {
+  LoaderState state = {{"batches", impl_->batches}, {"records_seen", impl_->counts.records_seen}, {"records_used", impl_->counts.records_used},
+                       {"regions_seen", impl_->counts.regions_seen}, {"records_skipped", impl_->records_skipped}};
+  for (const Impl::StreamState& stream : impl_->streams) state["consumed:" + stream.stream.name] = stream.consumed;
+  for (const auto& [cause, number] : impl_->counts.skipped) state["skipped:" + cause] = number;
+  return state;
+}
+
+absl::Status Loader::restore(const LoaderState& state) {
+  for (const Impl::StreamState& stream : impl_->streams) {
+    if (state.count("consumed:" + stream.stream.name) == 0) {
+      return with_exit_code(absl::InvalidArgumentError(absl::StrCat("loader: the checkpoint knows no stream \"", stream.stream.name, "\"")), ExitCode::kCheckpoint);
+    }
+  }
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->queue.clear();
+  }
+  const auto number = [&](const char* name) { return state.count(name) > 0 ? state.at(name) : 0; };
+  impl_->batches = number("batches");
+  impl_->records_skipped = number("records_skipped");
+  impl_->counts = {number("records_seen"), number("records_used"), number("regions_seen"), {}};
+  impl_->skipped.clear();
+  for (const auto& [name, value] : state) {
+    if (name.rfind("skipped:", 0) == 0) impl_->counts.skipped[name.substr(8)] = value;
+  }
+  for (Impl::StreamState& stream : impl_->streams) {
+    stream.in_flight.clear();
+    stream.consumed = stream.requested = state.at("consumed:" + stream.stream.name);
+  }
+  return absl::OkStatus();
+}
+
+LoaderCounts Loader::counts() const { return impl_->counts; }
+
+std::vector<Skipped> Loader::take_skipped() { return std::exchange(impl_->skipped, {}); }
+
+}  // namespace fgvl::data
