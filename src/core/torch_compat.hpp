@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 
 namespace fgvl::compat {
@@ -16,5 +17,31 @@ inline at::Generator make_generator(at::Device device, std::uint64_t seed) {
   }
   return at::detail::createCPUGenerator(seed);
 }
+
+/// Autocast to bfloat16 on one device while it lives.
+class Autocast {
+ public:
+  Autocast(at::Device device, bool enabled) : type_(device.type()), enabled_(enabled) {
+    if (!enabled_) return;
+    before_ = at::autocast::is_autocast_enabled(type_);
+    dtype_before_ = at::autocast::get_autocast_dtype(type_);
+    at::autocast::set_autocast_enabled(type_, true);
+    at::autocast::set_autocast_dtype(type_, at::kBFloat16);
+    at::autocast::increment_nesting();
+  }
+  ~Autocast() {
+    if (!enabled_) return;
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(type_, before_);
+    at::autocast::set_autocast_dtype(type_, dtype_before_);
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  at::DeviceType type_;
+  bool enabled_, before_ = false;
+  at::ScalarType dtype_before_ = at::kFloat;
+};
 
 }  // namespace fgvl::compat

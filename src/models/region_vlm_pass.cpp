@@ -3,6 +3,7 @@
 #include <array>
 #include <optional>
 
+#include "core/torch_compat.hpp"
 #include "fgvl/core/boxes.hpp"
 #include "models/dropout.hpp"
 
@@ -10,6 +11,9 @@ namespace fgvl::models {
 namespace {
 
 Tensor unit_rows(const Tensor& rows) { return rows / rows.norm(2, 1, /*keepdim=*/true).clamp_min(1e-12); }
+
+/// Losses and heads compute in full precision, whatever the encoders did.
+Tensor full(const Tensor& value) { return value.scalar_type() == at::kBFloat16 ? value.to(at::kFloat) : value; }
 
 class RegionVlmPass final : public ForwardPass {
  public:
@@ -22,7 +26,7 @@ class RegionVlmPass final : public ForwardPass {
     if (!image_) {
       const VisualTokens& visual = visual_tokens();
       const Tensor embeds = visual.sequences.slice(0, 0, batch_.images.size(0));
-      image_ = ImageFeatures{embeds, unit_rows(model_.vision_proj(embeds.select(1, 0)))};
+      image_ = ImageFeatures{embeds, unit_rows(model_.vision_proj(full(embeds.select(1, 0))))};
     }
     return *image_;
   }
@@ -30,7 +34,7 @@ class RegionVlmPass final : public ForwardPass {
   const RegionFeatures& regions() override {
     if (!regions_) {
       const VisualTokens& visual = visual_tokens();
-      regions_ = RegionFeatures{visual.sequences, visual.sequence_index, unit_rows(model_.vision_proj(visual.first_token)), visual.mask};
+      regions_ = RegionFeatures{visual.sequences, visual.sequence_index, unit_rows(model_.vision_proj(full(visual.first_token))), visual.mask};
     }
     return *regions_;
   }
@@ -38,7 +42,7 @@ class RegionVlmPass final : public ForwardPass {
   const TextFeatures& text() override {
     if (!text_) {
       const Tensor embeds = encode("text", batch_.text_ids, batch_.text_mask);
-      text_ = TextFeatures{embeds, unit_rows(model_.text_proj(embeds.select(1, 0))), batch_.text_mask};
+      text_ = TextFeatures{embeds, unit_rows(model_.text_proj(full(embeds.select(1, 0)))), batch_.text_mask};
     }
     return *text_;
   }
@@ -72,8 +76,8 @@ class RegionVlmPass final : public ForwardPass {
     }
     // Counted per kind of input: a removed term must not change the dropout of the others.
     const auto kind = static_cast<std::uint64_t>(query.text) * 2 + static_cast<std::uint64_t>(query.visual);
-    Dropout dropout = stage_dropout("fuse", (kind << 16) + fused_[kind]++);
-    return model_.fusion->fuse(pairs, keys, dropout);
+    Dropout dropout = stage_dropout("fuse", (kind << 16) + calls_[kind]++);
+    return fused(pairs, keys, dropout);
   }
 
   const Tensor& matched() override {
@@ -83,7 +87,7 @@ class RegionVlmPass final : public ForwardPass {
       const RegionFeatures& visual = regions();
       const ProjectedVisuals& keys = projected();
       const FusionPairs pairs{text().embeds, text().mask, visual.sequence_index, visual.mask, at::zeros({all.size(0), 1}, all.options())};
-      matched_ = model_.fusion->fuse(pairs, keys, dropout).select(1, 0);
+      matched_ = fused(pairs, keys, dropout).select(1, 0);
     }
     return matched_;
   }
@@ -94,7 +98,7 @@ class RegionVlmPass final : public ForwardPass {
                             at::zeros({text_index.size(0), 1}, text_index.options())};
     const ProjectedVisuals& keys = projected();
     Dropout dropout = stage_dropout("boxes", 0);
-    return at::sigmoid(model_.bbox_head->forward(model_.fusion->fuse(pairs, keys, dropout).select(1, 0)));
+    return at::sigmoid(model_.bbox_head->forward(fused(pairs, keys, dropout).select(1, 0)));
   }
 
   const Tensor& word_embedding() const override { return model_.text->word_embedding(); }
@@ -108,9 +112,17 @@ class RegionVlmPass final : public ForwardPass {
     return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + call, .purpose = stage}, batch_.images.device());
   }
 
+  compat::Autocast autocast() const { return {batch_.images.device(), options_.bf16}; }
+
+  Tensor fused(const FusionPairs& pairs, const ProjectedVisuals& keys, Dropout& dropout) {
+    const auto scope = autocast();
+    return full(model_.fusion->fuse(pairs, keys, dropout));
+  }
+
   Tensor encode(const char* stage, const Tensor& ids, const Tensor& mask) {
     Dropout dropout = stage_dropout(stage, 0);
-    return model_.text->encode(ids, mask, dropout);
+    const auto scope = autocast();
+    return full(model_.text->encode(ids, mask, dropout));
   }
 
   const VisualTokens& visual_tokens() {
@@ -118,13 +130,18 @@ class RegionVlmPass final : public ForwardPass {
       const Tensor mask = patch_mask(batch_.boxes, model_.vision->grid(), model_.vision->grid());
       // A text about the whole image sees all of it, whatever its box says.
       const Tensor visible = mask.logical_or(batch_.is_region.logical_not().unsqueeze(1));
+      const auto scope = autocast();
       visual_ = model_.vision->encode(batch_.images, {batch_.text_to_image, batch_.is_region, visible});
     }
     return *visual_;
   }
 
   const ProjectedVisuals& projected() {
-    if (!projected_) projected_ = model_.fusion->project(visual_tokens().sequences);
+    if (!projected_) {
+      const VisualTokens& visual = visual_tokens();
+      const auto scope = autocast();
+      projected_ = model_.fusion->project(visual.sequences);
+    }
     return *projected_;
   }
 
@@ -132,7 +149,7 @@ class RegionVlmPass final : public ForwardPass {
   RegionBatch batch_;
   PassOptions options_;
   CollectivePtr collective_;
-  std::array<std::uint64_t, 6> fused_{};
+  std::array<std::uint64_t, 6> calls_{};
   std::optional<VisualTokens> visual_;
   std::optional<ImageFeatures> image_;
   std::optional<RegionFeatures> regions_;

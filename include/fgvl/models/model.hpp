@@ -12,6 +12,7 @@ struct PassOptions {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
   CollectivePtr collective{};  ///< null: a single process
+  bool bf16 = false;           ///< matrix products of the encoders in bfloat16; features, norms and whatever losses compute stay float32
 };
 
 /// Anything the trainer can train: starts one lazily evaluated pass over a batch.

@@ -1,0 +1,83 @@
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fgvl/core/config.hpp"
+#include "fgvl/models/region_vlm.hpp"
+#include "fgvl/train/probe.hpp"
+
+namespace fgvl::train {
+
+enum class Decay { kConstant, kLinear, kCosine };
+config::EnumNames<Decay> enum_names(Decay);
+
+/// Learning rate over steps: linear from 0 to the peak in `warmup_steps`, then constant, linear to 0, or half a cosine to 0 at the last step.
+struct ScheduleOptions {
+  Decay decay = Decay::kLinear;
+  std::int64_t warmup_steps = 0;
+};
+void visit_fields(config::Visitor& visitor, ScheduleOptions& options);
+/// Factor of the peak learning rate that step `step` (0-based) of `steps` uses.
+double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps);
+
+/// AdamW (arXiv 1711.05101) in torch.optim's form.
+struct OptimizerOptions {
+  double lr = 1e-4;
+  double beta1 = 0.9, beta2 = 0.98;
+  double eps = 1e-8;
+  double weight_decay = 0.01;  ///< not of biases, norms and scalars
+  double losses_lr_factor = 1.0;  ///< learning rate of the losses' own parameters, in units of lr (X-VLM's lr_mult)
+};
+void visit_fields(config::Visitor& visitor, OptimizerOptions& options);
+
+enum class Precision { kFp32, kBf16 };
+config::EnumNames<Precision> enum_names(Precision);
+
+struct TrainOptions {
+  std::int64_t steps = 1000;
+  OptimizerOptions optimizer{};
+  ScheduleOptions schedule{};
+  double clip_norm = 1.0;              ///< largest norm of all gradients together; 0: no clipping
+  Precision precision = Precision::kFp32;
+  std::int64_t accumulate = 1;         ///< batches a step
+  std::int64_t log_every = 10;
+  std::int64_t checkpoint_every = 500;
+  std::int64_t keep_checkpoints = 2;   ///< the newest; older ones are removed
+  std::int64_t max_non_finite = 10;    ///< steps in a row whose loss or gradient is not finite, before the run stops with exit code 5
+};
+void visit_fields(config::Visitor& visitor, TrainOptions& options);
+
+struct ProbeConfig {
+  explicit ProbeConfig(std::shared_ptr<const ProbeRegistry> registry) : probe(std::move(registry), "") {}
+  Choice<absl::StatusOr<ProbePtr>, ProbeContext> probe;
+  bool during_training = true;  ///< false: only at the end
+};
+void visit_fields(config::Visitor& visitor, ProbeConfig& config);
+
+/// What a configuration file may name. Add your own entries before reading one.
+struct RunRegistries {
+  std::shared_ptr<losses::TermRegistry> terms = losses::builtin_terms();
+  std::shared_ptr<data::DatasetRegistry> datasets = data::builtin_datasets();
+  std::shared_ptr<ProbeRegistry> probes = std::make_shared<ProbeRegistry>();
+};
+
+/// A whole run: one configuration file.
+struct RunConfig {
+  explicit RunConfig(const RunRegistries& registries) : registries(registries), data(registries.datasets) {}
+
+  RunRegistries registries;
+  std::int64_t format = 1;
+  std::int64_t seed = 0;
+  std::string device = "auto";
+  std::int64_t threads = 0;  ///< of tensor operations; 0: as many as cores
+  models::ModelConfig model{};
+  losses::CriterionConfig losses{};
+  data::DataConfig data;
+  TrainOptions train{};
+  std::int64_t probe_every = 0;  ///< steps; 0: only at the end
+  std::vector<std::pair<std::string, ProbeConfig>> probes{};
+};
+void visit_fields(config::Visitor& visitor, RunConfig& config);
+
+}  // namespace fgvl::train

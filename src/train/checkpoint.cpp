@@ -1,0 +1,147 @@
+#include "fgvl/train/checkpoint.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
+#include <c10/util/Exception.h>
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "fgvl/core/files.hpp"
+#include "fgvl/models/pretrained.hpp"
+#include "train/checkpoint_files.hpp"
+
+namespace fgvl::train {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr int kFormat = 1;
+constexpr char kManifest[] = "manifest.json";
+
+absl::Status checkpoint_error(const std::string& path, const std::string& what) {
+  return with_exit_code(absl::DataLossError(absl::StrCat(path, ": ", what)), ExitCode::kCheckpoint);
+}
+
+absl::Status as_checkpoint_error(const absl::Status& status) { return status.ok() ? status : with_exit_code(status, ExitCode::kCheckpoint); }
+
+}  // namespace
+
+std::int64_t checkpoint_step(const std::string& folder) {
+  std::int64_t step = -1;
+  const std::string name = fs::path(folder).filename().string();
+  return name.rfind("step_", 0) == 0 && absl::SimpleAtoi(name.substr(5), &step) ? step : -1;
+}
+
+absl::Status write_checkpoint(const std::string& checkpoints_folder, std::int64_t step, const CheckpointFiles& files, std::int64_t keep) {
+  const fs::path folder = fs::path(checkpoints_folder) / absl::StrCat("step_", step), beside = folder.string() + ".tmp";
+  std::error_code error;
+  fs::remove_all(beside, error);
+  fs::create_directories(beside, error);
+  if (error) return checkpoint_error(beside.string(), absl::StrCat("cannot create: ", error.message()));
+  nlohmann::ordered_json manifest = {{"format", kFormat}, {"step", step}, {"files", nlohmann::ordered_json::object()}};
+  for (const auto& [name, content] : files) {
+    const absl::Status written = write_file_atomically((beside / name).string(), content);
+    if (!written.ok()) {
+      fs::remove_all(beside, error);
+      return as_checkpoint_error(written);
+    }
+    manifest["files"][name] = {{"size", content.size()}, {"xxh64", hash_bytes(content)}};
+  }
+  const absl::Status written = write_file_atomically((beside / kManifest).string(), manifest.dump(2) + "\n");
+  if (!written.ok()) {
+    fs::remove_all(beside, error);
+    return as_checkpoint_error(written);
+  }
+  fs::remove_all(folder, error);
+  fs::rename(beside, folder, error);
+  if (error) return checkpoint_error(folder.string(), absl::StrCat("cannot rename into place: ", error.message()));
+  if (const int parent = ::open(checkpoints_folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); parent >= 0) {
+    ::fsync(parent);
+    ::close(parent);
+  }
+  std::vector<std::pair<std::int64_t, fs::path>> all;
+  for (const auto& entry : fs::directory_iterator(checkpoints_folder)) {
+    if (const std::int64_t found = checkpoint_step(entry.path().string()); found >= 0) all.emplace_back(found, entry.path());
+  }
+  std::sort(all.begin(), all.end());
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < all.size(); ++i) fs::remove_all(all[i].second, error);
+  return absl::OkStatus();
+}
+
+absl::Status verify_checkpoint(const std::string& folder) {
+  const std::string path = (fs::path(folder) / kManifest).string();
+  const absl::StatusOr<std::string> text = read_file(path);
+  if (!text.ok()) return as_checkpoint_error(text.status());
+  const auto manifest = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) return checkpoint_error(path, "not a checkpoint's manifest");
+  if (manifest.value("format", 0) != kFormat) return checkpoint_error(path, absl::StrCat("format ", manifest.value("format", 0), ", this build reads ", kFormat));
+  for (const auto& [name, entry] : manifest["files"].items()) {
+    const std::string file = (fs::path(folder) / fs::path(name).filename()).string();
+    const absl::StatusOr<std::string> content = read_file(file);
+    if (!content.ok()) return as_checkpoint_error(content.status());
+    if (entry.value("size", std::size_t{0}) != content->size() || entry.value("xxh64", "") != hash_bytes(*content)) return checkpoint_error(file, "damaged: its size or hash differs from manifest.json");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> find_checkpoint(const std::string& path, std::vector<std::string>* notes) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return with_exit_code(absl::NotFoundError(absl::StrCat(path, ": no such folder; expected a run or a checkpoint")), ExitCode::kCheckpoint);
+  if (fs::exists(fs::path(path) / kManifest, error)) {
+    FGVL_RETURN_IF_ERROR(verify_checkpoint(path));
+    return path;
+  }
+  std::vector<std::pair<std::int64_t, std::string>> all;
+  for (const auto& entry : fs::directory_iterator(fs::path(path) / "checkpoints", error)) {
+    if (const std::int64_t step = checkpoint_step(entry.path().string()); step >= 0) all.emplace_back(step, entry.path().string());
+  }
+  std::sort(all.rbegin(), all.rend());
+  for (const auto& [step, folder] : all) {
+    const absl::Status valid = verify_checkpoint(folder);
+    if (valid.ok()) return folder;
+    if (notes != nullptr) notes->push_back(absl::StrCat("passed over a damaged checkpoint: ", valid.message()));
+  }
+  return with_exit_code(absl::NotFoundError(absl::StrCat(path, ": no valid checkpoint in it", all.empty() ? "" : absl::StrCat(" (", all.size(), " damaged)"))), ExitCode::kCheckpoint);
+}
+
+NamedTensors run_weights(const models::Model& model, const losses::Criterion& criterion) {
+  NamedTensors weights = models::named_state(model, "model.");
+  for (auto& entry : models::named_state(criterion, "losses.")) weights.push_back(std::move(entry));
+  return weights;
+}
+
+absl::Status load_weights(const std::string& checkpoint, models::Model& model, losses::Criterion& criterion) {
+  FGVL_ASSIGN_OR_RETURN(const NamedTensors tensors, read_safetensors((fs::path(checkpoint) / "model.safetensors").string()));
+  const std::map<std::string, Tensor> by_name(tensors.begin(), tensors.end());
+  try {
+    models::load_tensors(model, "model.", by_name);
+    models::load_tensors(criterion, "losses.", by_name);
+  } catch (const c10::Error& mismatch) {
+    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(checkpoint, ": ", mismatch.what_without_backtrace())), ExitCode::kCheckpoint);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LoadedRun> load_run(const std::string& path, const RunRegistries& registries, const std::vector<std::string>& overrides, std::vector<std::string>* notes) {
+  FGVL_ASSIGN_OR_RETURN(const std::string folder, find_checkpoint(path, notes));
+  absl::StatusOr<config::Document> document = config::Document::load((fs::path(folder) / "config.yaml").string());
+  if (!document.ok()) return as_checkpoint_error(document.status());
+  FGVL_RETURN_IF_ERROR(document->override_with(overrides));
+  FGVL_ASSIGN_OR_RETURN(RunConfig config, config::read(*document, RunConfig(registries)));
+  absl::StatusOr<data::Tokenizer> tokenizer = data::Tokenizer::load((fs::path(folder) / "vocab.txt").string());
+  if (!tokenizer.ok()) return as_checkpoint_error(tokenizer.status());
+  auto texts = std::make_shared<data::TextPipeline>(std::move(*tokenizer), config.data.tokenizer);
+  const auto seed = static_cast<std::uint64_t>(config.seed);
+  models::ModelPtr model = models::make_model(config.model, texts->tokenizer().size(), seed);
+  auto criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
+  FGVL_RETURN_IF_ERROR(load_weights(folder, *model, *criterion));
+  model->eval();
+  criterion->eval();
+  return LoadedRun{folder, checkpoint_step(folder), std::move(config), std::move(texts), std::move(model), std::move(criterion)};
+}
+
+}  // namespace fgvl::train

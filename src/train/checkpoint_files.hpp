@@ -1,0 +1,25 @@
+#pragma once
+#include <map>
+#include <string>
+
+#include "fgvl/core/safetensors.hpp"
+#include "fgvl/train/checkpoint.hpp"
+
+namespace fgvl::train {
+
+/// Everything of a run that a checkpoint holds, file by file.
+using CheckpointFiles = std::map<std::string, std::string>;
+
+/// Writes `files` and their manifest to `runs_folder`/step_<step>: into a folder beside, synced, then renamed. Keeps the `keep` newest.
+absl::Status write_checkpoint(const std::string& checkpoints_folder, std::int64_t step, const CheckpointFiles& files, std::int64_t keep);
+
+/// Weights of model and criterion by their names in a checkpoint ("model.*", "losses.*").
+NamedTensors run_weights(const models::Model& model, const losses::Criterion& criterion);
+
+/// Loads what run_weights saved; InvalidArgument (exit code 4) when it belongs to another model.
+absl::Status load_weights(const std::string& checkpoint, models::Model& model, losses::Criterion& criterion);
+
+/// The number in "step_<number>", or -1.
+std::int64_t checkpoint_step(const std::string& folder);
+
+}  // namespace fgvl::train

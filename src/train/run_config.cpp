@@ -1,0 +1,69 @@
+#include "fgvl/train/run_config.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace fgvl::train {
+
+config::EnumNames<Decay> enum_names(Decay) { return {{Decay::kConstant, "constant"}, {Decay::kLinear, "linear"}, {Decay::kCosine, "cosine"}}; }
+config::EnumNames<Precision> enum_names(Precision) { return {{Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}}; }
+
+double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps) {
+  const double warmup = static_cast<double>(options.warmup_steps), now = static_cast<double>(step), last = static_cast<double>(steps);
+  if (now < warmup) return (now + 1) / warmup;
+  const double done = std::clamp((now - warmup) / std::max(1.0, last - warmup), 0.0, 1.0);
+  switch (options.decay) {
+    case Decay::kConstant: return 1.0;
+    case Decay::kLinear: return 1.0 - done;
+    case Decay::kCosine: return 0.5 * (1.0 + std::cos(std::numbers::pi * done));
+  }
+  return 1.0;
+}
+
+void visit_fields(config::Visitor& visitor, ScheduleOptions& options) {
+  visitor("decay", options.decay, "after the warm-up");
+  visitor("warmup_steps", options.warmup_steps, "from 0 to the peak", config::kNonNegative);
+}
+
+void visit_fields(config::Visitor& visitor, OptimizerOptions& options) {
+  visitor("lr", options.lr, "peak learning rate", config::kPositive);
+  visitor("beta1", options.beta1, "of the first moment", {0.0, 0.99999});
+  visitor("beta2", options.beta2, "of the second moment", {0.0, 0.999999});
+  visitor("eps", options.eps, "added to the root of the second moment", config::kPositive);
+  visitor("weight_decay", options.weight_decay, "not of biases, norms and scalars", config::kNonNegative);
+  visitor("losses_lr_factor", options.losses_lr_factor, "learning rate of the losses' own parameters, in units of lr", config::kNonNegative);
+}
+
+void visit_fields(config::Visitor& visitor, TrainOptions& options) {
+  visitor("steps", options.steps, "optimizer steps", {1, 1e12});
+  visitor("optimizer", options.optimizer, "AdamW");
+  visitor("schedule", options.schedule, "of the learning rate");
+  visitor("clip_norm", options.clip_norm, "largest norm of all gradients together; 0: no clipping", config::kNonNegative);
+  visitor("precision", options.precision, "of the encoders; losses and norms stay fp32");
+  visitor("accumulate", options.accumulate, "batches a step", {1, 1e6});
+  visitor("log_every", options.log_every, "steps", {1, 1e9});
+  visitor("checkpoint_every", options.checkpoint_every, "steps; one is always written at the end", {1, 1e12});
+  visitor("keep_checkpoints", options.keep_checkpoints, "the newest", {1, 1e6});
+  visitor("max_non_finite", options.max_non_finite, "bad steps in a row before the run stops", {1, 1e9});
+}
+
+void visit_fields(config::Visitor& visitor, ProbeConfig& config) {
+  visit_fields(visitor, config.probe);
+  visitor("during_training", config.during_training, "false: only at the end");
+}
+
+void visit_fields(config::Visitor& visitor, RunConfig& config) {
+  visitor("format", config.format, "version of this file", {1, 1});
+  visitor("seed", config.seed, "of everything random", config::kNonNegative);
+  visitor("device", config.device, "auto, cpu, cuda or cuda:N");
+  visitor("threads", config.threads, "of tensor operations; 0: as many as cores", {0, 4096});
+  visitor("model", config.model, "what is trained");
+  visitor.entries("losses", config.losses, losses::TermConfig{Choice<losses::LossTermPtr, FeatureSpec>(config.registries.terms, ""), 1.0, {}}, "terms of the criterion by name; null removes one");
+  visitor("data", config.data, "what it is trained on");
+  visitor("train", config.train, "how it is trained");
+  visitor("probe_every", config.probe_every, "steps between probes; 0: only at the end", config::kNonNegative);
+  visitor.entries("probes", config.probes, ProbeConfig(config.registries.probes), "what is scored, by name; null removes one");
+}
+
+}  // namespace fgvl::train

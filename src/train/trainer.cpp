@@ -1,0 +1,271 @@
+#include "fgvl/train/trainer.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include <ATen/Parallel.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <nlohmann/json.hpp>
+#include <torch/torch.h>
+
+#include "fgvl/core/device.hpp"
+#include "fgvl/core/files.hpp"
+#include "fgvl/core/initialize.hpp"
+#include "fgvl/models/pretrained.hpp"
+#include "fgvl/train/checkpoint.hpp"
+#include "train/checkpoint_files.hpp"
+#include "train/optimizer.hpp"
+#include "train/run_log.hpp"
+
+namespace fgvl::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::vector<std::pair<std::string, Tensor>> trainable(const models::Model& model, const losses::Criterion& criterion) {
+  std::vector<std::pair<std::string, Tensor>> parameters;
+  for (const auto& parameter : model.named_parameters()) parameters.emplace_back("model." + parameter.key(), parameter.value());
+  for (const auto& parameter : criterion.named_parameters()) parameters.emplace_back("losses." + parameter.key(), parameter.value());
+  return parameters;
+}
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(const RunConfig& run_config, const TrainerOptions& trainer_options) : config(run_config), options(trainer_options) {}
+
+  RunConfig config;
+  TrainerOptions options;
+  at::Device device = at::kCPU;
+  data::TextPipelinePtr texts;
+  std::unique_ptr<data::Loader> loader;
+  models::ModelPtr model;
+  std::shared_ptr<losses::Criterion> criterion;
+  std::unique_ptr<AdamW> optimizer;
+  std::vector<std::pair<std::string, std::pair<ProbePtr, bool>>> probes;  ///< name -> probe, during training
+  std::unique_ptr<RunLog> log;
+  std::int64_t step = 0, saved_step = -1, non_finite = 0, non_finite_total = 0;
+  double train_seconds = 0;
+  std::int64_t images_trained = 0;
+  Metrics last_metrics;
+  Progress silent;
+
+  Progress& progress() { return options.progress != nullptr ? *options.progress : silent; }
+
+  absl::Status build() {
+    const auto seed = static_cast<std::uint64_t>(config.seed);
+    if (config.losses.empty()) return absl::InvalidArgumentError("losses: at least one term is needed");
+    if (config.data.split == data::Split::kHeldOut) return absl::InvalidArgumentError("data.split: held_out is for evaluation; train on train or all");
+    FGVL_ASSIGN_OR_RETURN(std::vector<data::Stream> streams, data::open_streams(config.data, config.data.split));
+    FGVL_ASSIGN_OR_RETURN(texts, data::make_text_pipeline(config.data, streams));
+    config.data.loader.seed = seed;
+    FGVL_ASSIGN_OR_RETURN(loader, data::Loader::make(std::move(streams), config.data.image, texts, config.data.loader));
+    try {
+      device = parse_device(config.device);
+      if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
+      model = models::make_model(config.model, texts->tokenizer().size(), seed);
+      criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
+      const std::int64_t image_size = models::describe(*model, 1).image_size;
+      if (image_size != config.data.image.size) {
+        return absl::InvalidArgumentError(absl::StrCat("data.image.size is ", config.data.image.size, ", model.vision.options.image_size is ", image_size, ": they must be equal"));
+      }
+    } catch (const c10::Error& error) {
+      return absl::InvalidArgumentError(error.what_without_backtrace());
+    }
+    initialize(*criterion, seed, config.model.options.initializer_range);
+    model->to(device);
+    criterion->to(device);
+    optimizer = std::make_unique<AdamW>(trainable(*model, *criterion), config.train.optimizer);
+    const ProbeContext context{std::make_shared<data::DataConfig>(config.data), data::Split::kHeldOut, texts};
+    for (const auto& [name, probe] : config.probes) {
+      absl::StatusOr<ProbePtr> made = probe.probe.make(context);
+      if (!made.ok()) return annotate(made.status(), "probes." + name);
+      probes.push_back({name, {std::move(*made), probe.during_training}});
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status prepare_folder() {
+    std::error_code error;
+    const bool used = fs::exists(options.out, error) && !fs::is_empty(options.out, error);
+    if (used && !options.resume) {
+      return absl::InvalidArgumentError(absl::StrCat(options.out, ": this folder already holds something; go on with --resume latest, choose another with --out, or remove it"));
+    }
+    fs::create_directories(options.out + "/checkpoints", error);
+    if (error) return with_exit_code(absl::PermissionDeniedError(absl::StrCat(options.out, ": cannot create: ", error.message())), ExitCode::kCheckpoint);
+    if (used) FGVL_RETURN_IF_ERROR(resume());
+    FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(options.out + "/config.yaml", config::to_yaml(config)), ExitCode::kCheckpoint));
+    FGVL_ASSIGN_OR_RETURN(RunLog opened, RunLog::open(options.out, step));
+    log = std::make_unique<RunLog>(std::move(opened));
+    return absl::OkStatus();
+  }
+
+  absl::Status resume() {
+    std::vector<std::string> notes;
+    absl::StatusOr<std::string> folder = find_checkpoint(options.out, &notes);
+    for (const std::string& note : notes) progress().on_message(note);
+    if (!folder.ok()) {
+      if (!absl::IsNotFound(folder.status())) return folder.status();
+      progress().on_message("nothing to resume in " + options.out + ": starting from step 0");
+      return absl::OkStatus();
+    }
+    FGVL_RETURN_IF_ERROR(load_weights(*folder, *model, *criterion));
+    FGVL_ASSIGN_OR_RETURN(const NamedTensors moments, read_safetensors(*folder + "/optimizer.safetensors"));
+    FGVL_RETURN_IF_ERROR(optimizer->load(moments));
+    FGVL_ASSIGN_OR_RETURN(const std::string text, read_file(*folder + "/state.json"));
+    const auto state = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!state.is_object() || !state.contains("loader")) return with_exit_code(absl::DataLossError(absl::StrCat(*folder, "/state.json: not a trainer's state")), ExitCode::kCheckpoint);
+    step = saved_step = state.value("step", std::int64_t{0});
+    non_finite = state.value("non_finite_in_a_row", std::int64_t{0});
+    non_finite_total = state.value("non_finite", std::int64_t{0});
+    FGVL_RETURN_IF_ERROR(loader->restore(state["loader"].get<data::LoaderState>()));
+    progress().on_message(absl::StrCat("resumed from ", *folder));
+    return absl::OkStatus();
+  }
+
+  absl::Status save() {
+    if (saved_step == step) return absl::OkStatus();
+    const nlohmann::ordered_json state = {{"step", step}, {"non_finite_in_a_row", non_finite}, {"non_finite", non_finite_total}, {"loader", loader->state()}};
+    CheckpointFiles files;
+    FGVL_ASSIGN_OR_RETURN(files["model.safetensors"], to_safetensors(run_weights(*model, *criterion), {{"format", "fgvl 1"}}));
+    FGVL_ASSIGN_OR_RETURN(files["optimizer.safetensors"], to_safetensors(optimizer->state()));
+    files["state.json"] = state.dump(2) + "\n";
+    files["config.yaml"] = config::to_yaml(config);
+    files["vocab.txt"] = absl::StrJoin(texts->tokenizer().vocabulary(), "\n") + "\n";
+    FGVL_RETURN_IF_ERROR(write_checkpoint(options.out + "/checkpoints", step, files, config.train.keep_checkpoints));
+    saved_step = step;
+    return absl::OkStatus();
+  }
+
+  absl::Status run_probes(bool last) {
+    if (probes.empty()) return absl::OkStatus();
+    Metrics metrics;
+    for (const auto& [name, entry] : probes) {
+      const auto& [probe, during_training] = entry;
+      if (!last && !during_training) continue;
+      model->eval();
+      criterion->eval();
+      torch::NoGradGuard guard;
+      absl::StatusOr<Metrics> result = probe->run({*model, *criterion, device});
+      if (!result.ok()) return annotate(result.status(), "probes." + name);
+      metrics.insert(metrics.end(), result->begin(), result->end());
+    }
+    model->train();
+    criterion->train();
+    if (metrics.empty()) return absl::OkStatus();
+    last_metrics = metrics;
+    progress().on_probe(step, metrics);
+    return log->probe(step, metrics);
+  }
+
+  /// One optimizer step over `accumulate` batches.
+  absl::Status train_step() {
+    const Clock::time_point start = Clock::now();
+    double data_seconds = 0;
+    StepLog entry;
+    std::map<std::string, std::pair<double, double>> sums;  // name -> sum, count
+    std::vector<std::string> order;
+    losses::LossReport report;
+    bool finite = true;
+    std::int64_t images = 0;
+    optimizer->zero_grad();
+    const bool logged = (step + 1) % config.train.log_every == 0 || step + 1 == config.train.steps;
+    for (std::int64_t micro = 0; micro < config.train.accumulate; ++micro) {
+      const Clock::time_point waiting = Clock::now();
+      absl::StatusOr<RegionBatch> batch = loader->next();
+      data_seconds += seconds_since(waiting);
+      FGVL_RETURN_IF_ERROR(log->skipped(step + 1, loader->take_skipped()));
+      if (!batch.ok()) return batch.status();
+      images += batch->image_count();
+      const auto pass = model->begin(batch->to(device), {.seed = static_cast<std::uint64_t>(config.seed), .step = static_cast<std::uint64_t>(step * config.train.accumulate + micro),
+                                                         .bf16 = config.train.precision == Precision::kBf16});
+      report = criterion->forward(*pass);
+      const double total = report.total.item<double>();
+      finite = finite && std::isfinite(total);
+      entry.total += total / static_cast<double>(config.train.accumulate);
+      for (const auto& value : logged ? report.values : std::vector<losses::LossReport::Value>{}) {
+        if (sums.count(value.name) == 0) order.push_back(value.name);
+        sums[value.name].first += value.mean.item<double>() * value.count;
+        sums[value.name].second += value.count;
+      }
+      if (finite && report.total.requires_grad()) (report.total / static_cast<double>(config.train.accumulate)).backward();
+    }
+    entry.gradient_norm = optimizer->clip(config.train.clip_norm);
+    entry.lr = config.train.optimizer.lr * schedule_factor(config.train.schedule, step, config.train.steps);
+    if (finite && std::isfinite(entry.gradient_norm)) {
+      optimizer->step(entry.lr);
+      non_finite = 0;
+    } else {
+      ++non_finite;
+      ++non_finite_total;
+      progress().on_message(absl::StrCat("step ", step + 1, ": the loss or its gradient is not finite; the step is left out (", non_finite, " in a row)"));
+      if (non_finite >= config.train.max_non_finite) {
+        return with_exit_code(absl::AbortedError(absl::StrCat("stopped at step ", step + 1, ": ", non_finite, " steps in a row gave a loss or gradient that is not finite; the last checkpoint is from before. Lower train.optimizer.lr, or train with precision fp32")),
+                              ExitCode::kNumerical);
+      }
+    }
+    ++step;
+    images_trained += images;
+    entry.seconds = seconds_since(start);
+    train_seconds += entry.seconds;
+    if (logged) {
+      entry.step = step;
+      entry.epoch = loader->epoch();
+      entry.data_seconds = data_seconds;
+      entry.images_per_second = static_cast<double>(images) / entry.seconds;
+      for (const std::string& name : order) entry.losses.emplace_back(name, sums[name].first / sums[name].second);
+      FGVL_RETURN_IF_ERROR(log->step(entry));
+    }
+    progress().on_step({step, config.train.steps, static_cast<double>(images) / entry.seconds, logged ? &report : nullptr});
+    return absl::OkStatus();
+  }
+
+  bool stopped() const { return options.stop != nullptr && options.stop->load(); }
+
+  absl::Status train() {
+    model->train();
+    criterion->train();
+    while (step < config.train.steps && !stopped()) {
+      FGVL_RETURN_IF_ERROR(train_step());
+      const bool last = step == config.train.steps;
+      if (!last && config.probe_every > 0 && step % config.probe_every == 0) FGVL_RETURN_IF_ERROR(run_probes(false));
+      if (last || step % config.train.checkpoint_every == 0) FGVL_RETURN_IF_ERROR(save());
+    }
+    if (step == config.train.steps) return run_probes(true);
+    return save();
+  }
+};
+
+Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Trainer::~Trainer() = default;
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::make(const RunConfig& config, const TrainerOptions& options) {
+  auto impl = std::make_unique<Impl>(config, options);
+  FGVL_RETURN_IF_ERROR(impl->build());
+  if (!options.out.empty()) FGVL_RETURN_IF_ERROR(impl->prepare_folder());
+  return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));
+}
+
+absl::StatusOr<TrainResult> Trainer::run() {
+  if (impl_->options.out.empty()) return absl::FailedPreconditionError("Trainer::run: this trainer was made without an output folder");
+  FGVL_RETURN_IF_ERROR(impl_->train());
+  TrainResult result;
+  result.interrupted = impl_->step < impl_->config.train.steps;
+  result.step = impl_->step;
+  result.seconds = impl_->train_seconds;
+  result.images_per_second = impl_->train_seconds > 0 ? static_cast<double>(impl_->images_trained) / impl_->train_seconds : 0;
+  result.metrics = impl_->last_metrics;
+  result.counts = impl_->loader->counts();
+  return result;
+}
+
+models::Model& Trainer::model() { return *impl_->model; }
+losses::Criterion& Trainer::criterion() { return *impl_->criterion; }
+data::TextPipelinePtr Trainer::texts() const { return impl_->texts; }
+
+}  // namespace fgvl::train
