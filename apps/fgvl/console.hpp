@@ -1,0 +1,35 @@
+#pragma once
+#include <atomic>
+#include <chrono>
+#include <string>
+
+#include "fgvl/train/trainer.hpp"
+
+namespace fgvl::app {
+
+/// A progress bar on a terminal, plain lines in a log.
+class Console final : public train::Progress {
+ public:
+  explicit Console(std::string name);
+  void on_step(const Step& step) override;
+  void on_probe(std::int64_t step, const train::Metrics& metrics) override;
+  void on_message(const std::string& message) override;
+
+ private:
+  void clear_bar();
+  std::string name_;
+  bool terminal_;
+  bool bar_shown_ = false;
+  std::string losses_{};
+  std::chrono::steady_clock::time_point last_bar_{}, last_line_{}, start_;
+  std::int64_t first_step_ = -1;
+};
+
+/// Set by the first SIGINT or SIGTERM; a second one ends the process at once with 130.
+const std::atomic<bool>& stop_requested();
+void install_signal_handlers();
+
+/// "1 min 05 s"
+std::string duration_text(double seconds);
+
+}  // namespace fgvl::app

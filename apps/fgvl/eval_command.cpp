@@ -1,0 +1,61 @@
+#include <iostream>
+
+#include <torch/torch.h>
+
+#include "commands.hpp"
+#include "fgvl/core/device.hpp"
+#include "fgvl/core/files.hpp"
+#include "fgvl/train/checkpoint.hpp"
+
+namespace fgvl::app {
+namespace {
+
+struct Arguments {
+  std::string path, json;
+  std::vector<std::string> overrides;
+};
+
+absl::StatusOr<ExitCode> evaluate(const Arguments& arguments) {
+  std::vector<std::string> notes;
+  FGVL_ASSIGN_OR_RETURN(train::LoadedRun run, train::load_run(arguments.path, registries(), arguments.overrides, &notes));
+  for (const std::string& note : notes) std::cerr << note << std::endl;
+  const at::Device device = parse_device(run.config.device);
+  run.model->to(device);
+  run.criterion->to(device);
+  // The split that the run trained on is scored on what it held out; another one must be asked for.
+  const data::Split split = run.config.data.split == data::Split::kTrain ? data::Split::kHeldOut : run.config.data.split;
+  const train::ProbeContext context{std::make_shared<data::DataConfig>(run.config.data), split, run.texts};
+  if (run.config.probes.empty()) return absl::InvalidArgumentError("this run has no probes; add some, for example probes.boxes.type=boxes");
+  torch::NoGradGuard guard;
+  train::Metrics metrics;
+  std::cerr << "checkpoint " << run.checkpoint << std::endl;
+  for (const auto& [name, config] : run.config.probes) {
+    absl::StatusOr<train::ProbePtr> probe = config.probe.make(context);
+    if (!probe.ok()) return annotate(probe.status(), "probes." + name);
+    absl::StatusOr<train::Metrics> result = (*probe)->run({*run.model, *run.criterion, device});
+    if (!result.ok()) return annotate(result.status(), "probes." + name);
+    metrics.insert(metrics.end(), result->begin(), result->end());
+  }
+  for (const auto& [name, value] : metrics) {
+    std::cout << name << "  ";
+    if (const auto* number = std::get_if<double>(&value)) std::cout << *number;
+    if (const auto* count = std::get_if<std::int64_t>(&value)) std::cout << *count;
+    std::cout << "\n";
+  }
+  std::cout << std::flush;
+  if (!arguments.json.empty()) FGVL_RETURN_IF_ERROR(write_file_atomically(arguments.json, train::to_json(metrics) + "\n"));
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Command& chosen) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("eval", "Score a trained model on held-out data, or on other data of the same kind");
+  command->add_option("RUN", arguments->path, "Folder of a run or of a checkpoint")->required();
+  command->add_option("--json", arguments->json, "Also write the results to this file");
+  command->add_option("OVERRIDES", arguments->overrides, "key.sub=value, such as data.root=OTHER data.split=all");
+  command->callback([arguments, &chosen] { chosen = [arguments] { return evaluate(*arguments); }; });
+}
+
+}  // namespace fgvl::app

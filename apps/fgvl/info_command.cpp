@@ -1,0 +1,80 @@
+#include <filesystem>
+
+#include <absl/strings/str_format.h>
+
+#include "commands.hpp"
+#include "fgvl/train/checkpoint.hpp"
+
+namespace fgvl::app {
+namespace {
+
+constexpr std::int64_t kAssumedVocabulary = 30522;  // BERT's, for a configuration whose vocabulary is built from data
+constexpr double kGiga = 1e9, kMega = 1 << 20;
+
+void print(const train::RunConfig& config, const models::Model& model, const losses::Criterion& criterion) {
+  const std::int64_t tokens = config.data.tokenizer.max_tokens;
+  const models::ModelInfo info = models::describe(model, tokens);
+  absl::PrintF("image size %d, %d visual tokens, embed dim %d, texts of up to %d tokens\n\nparameters\n", info.image_size, info.visual_tokens, info.embed_dim, tokens);
+  std::int64_t total = info.total_parameters;
+  for (const auto& [name, count] : info.parameters) absl::PrintF("  %-24s %12d\n", name, count);
+  for (const auto& child : criterion.named_children()) {
+    std::int64_t count = 0;
+    for (const auto& parameter : child.value()->parameters()) count += parameter.numel();
+    total += count;
+    absl::PrintF("  losses.%-17s %12d\n", child.key(), count);
+  }
+  absl::PrintF("  %-24s %12d\n\ncompute of one forward pass\n", "total", total);
+  absl::PrintF("  an image                 %12.4f GFLOP\n  a text                   %12.4f GFLOP\n  a fused pair             %12.4f GFLOP\n", info.flops_per_image / kGiga, info.flops_per_text / kGiga,
+               info.flops_per_pair / kGiga);
+  // Weights, gradients and two moments in float32.
+  absl::PrintF("\nmemory in training: %.1f MiB for weights, gradients and optimizer; activations come on top\n", 16.0 * static_cast<double>(total) / kMega);
+}
+
+absl::StatusOr<ExitCode> info(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {
+    FGVL_ASSIGN_OR_RETURN(const train::LoadedRun run, train::load_run(path, registries()));
+    absl::PrintF("checkpoint %s, step %d, %d words\n", run.checkpoint, run.step, run.texts->tokenizer().size());
+    print(run.config, *run.model, *run.criterion);
+    return ExitCode::kOk;
+  }
+  FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(path, {}));
+  const models::ModelPtr model = models::make_model(config.model, kAssumedVocabulary, 0);
+  absl::PrintF("configuration %s; the vocabulary is taken as %d words\n", path, kAssumedVocabulary);
+  print(config, *model, *losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data)));
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Command& chosen) {
+  auto path = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("info", "Parameters by module, compute and memory");
+  command->add_option("PATH", *path, "Folder of a checkpoint or run, or a configuration file")->required();
+  command->callback([path, &chosen] { chosen = [path] { return info(*path); }; });
+}
+
+void add_config_reference(CLI::App& app, Command& chosen) {
+  CLI::App* command = app.add_subcommand("config-reference", "Print the configuration reference as Markdown");
+  command->callback([&chosen] {
+    chosen = []() -> absl::StatusOr<ExitCode> {
+      train::RunConfig config(registries());
+      absl::PrintF("# Configuration\n\nEvery key of a configuration file, made from the program itself by `fgvl config-reference`. Options of a `type` follow in their own tables.\n\n%s",
+                   config::to_markdown([&](config::Visitor& visitor) { visit_fields(visitor, config); }));
+      const auto tables = [](const char* section, const auto& registry) {
+        for (const std::string& name : registry.names()) {
+          auto options = registry.options(name);
+          absl::PrintF("\n## %s, type `%s`\n\n%s", section, name, config::to_markdown([&](config::Visitor& visitor) { options->visit(visitor); }));
+        }
+      };
+      tables("losses", *config.registries.terms);
+      tables("model.vision", *models::builtin_vision_encoders());
+      tables("model.text", *models::builtin_text_encoders());
+      tables("model.fusion", *models::builtin_fusion_encoders());
+      tables("data.dataset", *config.registries.datasets);
+      tables("probes", *config.registries.probes);
+      return ExitCode::kOk;
+    };
+  });
+}
+
+}  // namespace fgvl::app

@@ -1,0 +1,68 @@
+#include <cstdio>
+#include <new>
+
+#include <absl/strings/str_format.h>
+#include <c10/util/Exception.h>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "fgvl/core/version.hpp"
+#include "fgvl/eval/probes.hpp"
+
+namespace fgvl::app {
+
+train::RunRegistries registries() {
+  train::RunRegistries all;
+  all.probes = eval::builtin_probes();
+  return all;
+}
+
+absl::StatusOr<train::RunConfig> read_config(const std::string& path, const std::vector<std::string>& overrides) {
+  FGVL_ASSIGN_OR_RETURN(config::Document document, config::Document::load(path));
+  FGVL_RETURN_IF_ERROR(document.override_with(overrides));
+  return config::read(document, train::RunConfig(registries()));
+}
+
+namespace {
+
+int finish(ExitCode code) { return static_cast<int>(code); }
+
+int fail(const std::string& message, ExitCode code) {
+  absl::FPrintF(stderr, "fgvl: %s\n", message);
+  return finish(code);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"fgvl: region-grounded vision-language pretraining"};
+  app.set_version_flag("--version", std::string("fgvl ") + kVersion);
+  app.require_subcommand(1);
+  app.footer("Exit codes: 0 ok, 2 usage or configuration, 3 data, 4 checkpoint, 5 numerical stop, 7 out of memory, 75 interrupted and saved.");
+  Command chosen;
+  add_train(app, chosen);
+  add_eval(app, chosen);
+  add_ground(app, chosen);
+  add_demo(app, chosen);
+  add_info(app, chosen);
+  add_config_reference(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : finish(ExitCode::kUsage);
+  }
+  install_signal_handlers();
+  try {
+    const absl::StatusOr<ExitCode> result = chosen();
+    return result.ok() ? finish(*result) : fail(std::string(result.status().message()), exit_code(result.status()));
+  } catch (const c10::OutOfMemoryError& error) {
+    return fail(error.what_without_backtrace(), ExitCode::kOutOfMemory);
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory; lower data.batch_size", ExitCode::kOutOfMemory);
+  } catch (const c10::Error& error) {
+    return fail(error.what_without_backtrace(), ExitCode::kUsage);
+  }
+}
+
+}  // namespace
+}  // namespace fgvl::app
+
+int main(int argc, char** argv) { return fgvl::app::run(argc, argv); }

@@ -1,0 +1,46 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "fgvl/data/synthetic.hpp"
+#include "fgvl/train/probe.hpp"
+
+namespace fgvl::eval {
+
+/// The six skills on pairs of generated scenes: the share where whole-image ITM (no box given) ranks the true text strictly above the foil; ties are
+/// wrong. Metrics skills/<skill>/{accuracy, n, shuffled_accuracy, unseen_accuracy, unseen_n}; shuffled: with the pictures of other pairs, where texts
+/// alone must not decide; unseen: the true text names a colour-shape pair that training never showed.
+struct SkillsOptions {
+  std::int64_t pairs = 1000;         ///< a skill
+  std::int64_t unseen_pairs = 300;   ///< a skill; 0: none
+  bool shuffled = true;
+  std::string matching = "itm";      ///< the matching term that scores
+  data::SyntheticOptions scenes{};
+};
+void visit_fields(config::Visitor& visitor, SkillsOptions& options);
+absl::StatusOr<train::ProbePtr> make_probe(const SkillsOptions& options, const train::ProbeContext& context);
+
+/// Boxes predicted from texts on whole pictures of the scored split: only texts that name one region of their picture. Metrics box_mean_iou, box_n and,
+/// for up to `max_labels` labels, boxes/<label>/{mean_iou, hit_at_0.5, n, constant_box_iou}: the last is what the training split's mean box of that label gets.
+struct BoxesOptions {
+  std::int64_t max_images = 0;     ///< scored; 0: all
+  std::int64_t max_labels = 32;    ///< more labels than this: only the mean over all
+  std::vector<std::string> labels{};  ///< only these; empty: all
+};
+void visit_fields(config::Visitor& visitor, BoxesOptions& options);
+absl::StatusOr<train::ProbePtr> make_probe(const BoxesOptions& options, const train::ProbeContext& context);
+
+/// Which label fits a region, by the similarity of region and text features: through its true box, and through a window of one fixed size centred on it,
+/// because the size of a box alone can give the class away. Metrics regions/{true_box, fixed_window}/{balanced_accuracy, n, per_class/<label>/{accuracy, n}}
+/// and regions/baselines/{majority, box_area} (balanced accuracy of always the commonest class, and of a classifier that sees the area only).
+struct RegionsOptions {
+  double window_pixels = 64;       ///< side of the fixed window, in pixels of the original picture
+  std::int64_t max_images = 0;     ///< scored; 0: all
+};
+void visit_fields(config::Visitor& visitor, RegionsOptions& options);
+absl::StatusOr<train::ProbePtr> make_probe(const RegionsOptions& options, const train::ProbeContext& context);
+
+/// Ours: skills, boxes, regions.
+std::shared_ptr<train::ProbeRegistry> builtin_probes();
+
+}  // namespace fgvl::eval
