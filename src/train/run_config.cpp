@@ -9,6 +9,8 @@ namespace fgvl::train {
 config::EnumNames<Decay> enum_names(Decay) { return {{Decay::kConstant, "constant"}, {Decay::kLinear, "linear"}, {Decay::kCosine, "cosine"}}; }
 config::EnumNames<Precision> enum_names(Precision) { return {{Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}}; }
 
+config::EnumNames<When> enum_names(When) { return {{When::kAlways, "always"}, {When::kDuring, "during"}, {When::kEnd, "end"}}; }
+
 double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps) {
   const double warmup = static_cast<double>(options.warmup_steps), now = static_cast<double>(step), last = static_cast<double>(steps);
   if (now < warmup) return (now + 1) / warmup;
@@ -50,7 +52,7 @@ void visit_fields(config::Visitor& visitor, TrainOptions& options) {
 
 void visit_fields(config::Visitor& visitor, ProbeConfig& config) {
   visit_fields(visitor, config.probe);
-  visitor("during_training", config.during_training, "false: only at the end");
+  visitor("when", config.when, "every probe_every steps and at the end, only before, or only at the end");
 }
 
 void visit_fields(config::Visitor& visitor, RunConfig& config) {

@@ -47,7 +47,7 @@ struct Trainer::Impl {
   models::ModelPtr model;
   std::shared_ptr<losses::Criterion> criterion;
   std::unique_ptr<AdamW> optimizer;
-  std::vector<std::pair<std::string, std::pair<ProbePtr, bool>>> probes;  ///< name -> probe, during training
+  std::vector<std::pair<std::string, std::pair<ProbePtr, When>>> probes;  ///< by name
   std::unique_ptr<RunLog> log;
   std::int64_t step = 0, saved_step = -1, non_finite = 0, non_finite_total = 0;
   double train_seconds = 0;
@@ -85,7 +85,7 @@ struct Trainer::Impl {
     for (const auto& [name, probe] : config.probes) {
       absl::StatusOr<ProbePtr> made = probe.probe.make(context);
       if (!made.ok()) return annotate(made.status(), "probes." + name);
-      probes.push_back({name, {std::move(*made), probe.during_training}});
+      probes.push_back({name, {std::move(*made), probe.when}});
     }
     return absl::OkStatus();
   }
@@ -146,8 +146,8 @@ struct Trainer::Impl {
     if (probes.empty()) return absl::OkStatus();
     Metrics metrics;
     for (const auto& [name, entry] : probes) {
-      const auto& [probe, during_training] = entry;
-      if (!last && !during_training) continue;
+      const auto& [probe, when] = entry;
+      if (when == (last ? When::kDuring : When::kEnd)) continue;
       model->eval();
       criterion->eval();
       torch::NoGradGuard guard;

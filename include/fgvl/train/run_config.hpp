@@ -48,10 +48,13 @@ struct TrainOptions {
 };
 void visit_fields(config::Visitor& visitor, TrainOptions& options);
 
+enum class When { kAlways, kDuring, kEnd };  ///< every `probe_every` steps and at the end | not at the end | only at the end
+config::EnumNames<When> enum_names(When);
+
 struct ProbeConfig {
   explicit ProbeConfig(std::shared_ptr<const ProbeRegistry> registry) : probe(std::move(registry), "") {}
   Choice<absl::StatusOr<ProbePtr>, ProbeContext> probe;
-  bool during_training = true;  ///< false: only at the end
+  When when = When::kAlways;
 };
 void visit_fields(config::Visitor& visitor, ProbeConfig& config);
 
