@@ -62,8 +62,9 @@ std::string utf8(const icu::UnicodeString& text) {
 }
 
 icu::UnicodeString lower_without_accents(const icu::UnicodeString& word) {
-  icu::UnicodeString lower = word;
-  lower.toLower(icu::Locale::getRoot());
+  // Character by character: the reference knows no final sigma here.
+  icu::UnicodeString lower;
+  each_character(word, [&](UChar32 c) { lower.append(icu::UnicodeString(c).toLower(icu::Locale::getRoot())); });
   UErrorCode error = U_ZERO_ERROR;
   const icu::Normalizer2* decomposed = icu::Normalizer2::getNFDInstance(error);
   icu::UnicodeString plain;
