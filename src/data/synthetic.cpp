@@ -105,7 +105,6 @@ std::pair<Statement, Statement> statements(const std::string& skill, const Scene
   auto [a, b] = two_of(scene.objects.size(), generator);
   if (request.unseen && a != 0) std::tie(a, b) = std::pair<std::size_t, std::size_t>(0, a);
   Statement truth = relating(scene.objects[a], scene.objects[b]);
-  if (skill == "existence") truth = {noun(scene.objects[a], false), {}, {}, {}};
   Statement foil = truth;
   if (skill == "relation") return {truth, with_inverted_relation(truth)};
   if (skill == "swap") return {truth, with_swapped_roles(truth)};

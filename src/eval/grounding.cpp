@@ -8,6 +8,7 @@
 #include <opencv2/imgproc.hpp>
 #include <torch/torch.h>
 
+#include "eval/inference_scope.hpp"
 #include "fgvl/losses/matching.hpp"
 
 namespace fgvl::eval {
@@ -20,6 +21,7 @@ absl::StatusOr<RegionBatch> make_query(const Tensor& images, const std::vector<Q
   std::vector<std::vector<std::int64_t>> of_image(samples.size());
   for (std::size_t row = 0; row < texts.size(); ++row) {
     const QueryText& query = texts[row];
+    TORCH_CHECK(query.image >= 0 && query.image < images.size(0), "[make_query] texts: expected images in [0, ", images.size(0), "), got ", query.image, " for text ", row);
     data::SampleText text;
     FGVL_ASSIGN_OR_RETURN(text.text, pipeline.prepare(query.text));
     text.ids = pipeline.encode(text.text);
@@ -42,7 +44,8 @@ absl::StatusOr<RegionBatch> make_query(const Tensor& images, const std::vector<Q
 
 absl::StatusOr<std::vector<Grounding>> ground(const train::ProbeInput& input, const data::TextPipeline& pipeline, const data::ImageOptions& image_options, const data::Image& image,
                                               const std::vector<std::string>& texts, const std::string& matching) {
-  torch::NoGradGuard guard;
+  if (texts.empty()) return std::vector<Grounding>{};
+  const InferenceScope scope(input.model, input.criterion);
   std::vector<QueryText> queries;
   for (const std::string& text : texts) queries.push_back({.image = 0, .text = text});
   const Tensor pixels = data::model_input(image, image_options).unsqueeze(0);
@@ -82,19 +85,23 @@ data::Image draw_boxes(const data::Image& image, const std::vector<DrawnBox>& bo
   cv::Mat canvas;
   cv::resize(source, canvas, {}, static_cast<double>(factor), static_cast<double>(factor), cv::INTER_NEAREST);
   const double scale = static_cast<double>(factor);
-  const int thickness = std::max(1, static_cast<int>(std::min(canvas.cols, canvas.rows) / 160));
-  for (const DrawnBox& drawn : boxes) {
-    const cv::Scalar colour(drawn.colour[0], drawn.colour[1], drawn.colour[2]);
+  const int thickness = std::max(2, static_cast<int>(std::lround(std::min(canvas.cols, canvas.rows) / 110.0)));
+  const auto outline = [&](const DrawnBox& drawn, const cv::Scalar& colour, int width) {
     const cv::Point top_left(static_cast<int>(std::lround(drawn.box[0] * scale)), static_cast<int>(std::lround(drawn.box[1] * scale)));
     const cv::Point bottom_right(static_cast<int>(std::lround(drawn.box[2] * scale)) - 1, static_cast<int>(std::lround(drawn.box[3] * scale)) - 1);
-    cv::rectangle(canvas, top_left, bottom_right, cv::Scalar(0, 0, 0), thickness + 2);
-    cv::rectangle(canvas, top_left, bottom_right, colour, thickness);
+    cv::rectangle(canvas, top_left, bottom_right, colour, width);
+  };
+  // A thin dark rim keeps colours visible on bright pictures; all rims first, so that none hides another box.
+  for (const DrawnBox& drawn : boxes) outline(drawn, cv::Scalar(0, 0, 0), thickness + 2);
+  for (const DrawnBox& drawn : boxes) outline(drawn, cv::Scalar(drawn.colour[0], drawn.colour[1], drawn.colour[2]), thickness);
+  for (const DrawnBox& drawn : boxes) {
     if (drawn.caption.empty()) continue;
     int baseline = 0;
     const cv::Size size = cv::getTextSize(drawn.caption, cv::FONT_HERSHEY_SIMPLEX, 0.45, 1, &baseline);
-    const cv::Point corner(std::clamp(top_left.x, 0, std::max(0, canvas.cols - size.width)), std::max(size.height + 4, top_left.y - 3));
+    const int left = static_cast<int>(std::lround(drawn.box[0] * scale)), top = static_cast<int>(std::lround(drawn.box[1] * scale));
+    const cv::Point corner(std::clamp(left, 0, std::max(0, canvas.cols - size.width)), std::max(size.height + 4, top - 3));
     cv::rectangle(canvas, {corner.x, corner.y - size.height - 2, size.width, size.height + baseline + 2}, cv::Scalar(0, 0, 0), cv::FILLED);
-    cv::putText(canvas, drawn.caption, corner, cv::FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv::LINE_AA);
+    cv::putText(canvas, drawn.caption, corner, cv::FONT_HERSHEY_SIMPLEX, 0.45, cv::Scalar(drawn.colour[0], drawn.colour[1], drawn.colour[2]), 1, cv::LINE_AA);
   }
   return {canvas.cols, canvas.rows, std::vector<std::uint8_t>(canvas.datastart, canvas.dataend)};
 }

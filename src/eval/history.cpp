@@ -26,9 +26,9 @@ absl::StatusOr<History> read_history(const std::string& metrics_path) {
   std::string line;
   for (std::int64_t number = 1; std::getline(lines, line); ++number) {
     const auto json = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object() || !json.contains("step")) return absl::DataLossError(absl::StrCat(metrics_path, ":", number, ": not a line that a trainer wrote"));
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) return absl::DataLossError(absl::StrCat(metrics_path, ":", number, ": not a line that a trainer wrote"));
     const double step = json["step"];
-    if (json.contains("losses")) {
+    if (json.contains("losses") && json["losses"].is_object()) {
       for (const auto& [name, value] : json["losses"].items()) {
         if (value.is_number()) series_of(history.losses, name).points.emplace_back(step, value.get<double>());
       }
@@ -42,7 +42,7 @@ absl::StatusOr<History> read_history(const std::string& metrics_path) {
         }
       }
     };
-    if (json.contains("probe")) walk("", json["probe"]);
+    if (json.contains("probe") && json["probe"].is_object()) walk("", json["probe"]);
   }
   return history;
 }

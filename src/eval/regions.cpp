@@ -6,6 +6,7 @@
 #include <absl/strings/str_cat.h>
 #include <torch/torch.h>
 
+#include "eval/inference_scope.hpp"
 #include "fgvl/core/boxes.hpp"
 #include "fgvl/eval/grounding.hpp"
 #include "fgvl/eval/probes.hpp"
@@ -27,7 +28,7 @@ struct ScoredRegion {
 struct ScoredData {
   std::vector<Tensor> images;
   std::vector<ScoredRegion> regions;
-  std::int64_t unusable = 0;
+  std::int64_t records = 0;  ///< looked at; images.size() of them could be read
 };
 
 std::array<float, 4> relative(const data::PixelBox& box, const data::Image& image) {
@@ -40,17 +41,12 @@ absl::StatusOr<ScoredData> read_split(const data::DataConfig& config, data::Spli
   FGVL_ASSIGN_OR_RETURN(const data::DatasetPtr dataset, data::open_data(config, split));
   const std::int64_t count = max_images > 0 ? std::min(max_images, dataset->size()) : dataset->size();
   ScoredData scored;
+  scored.records = count;
   for (std::int64_t i = 0; i < count; ++i) {
     const auto record = dataset->get(i);
-    if (!record.ok()) {
-      ++scored.unusable;
-      continue;
-    }
+    if (!record.ok()) continue;
     const auto image = data::record_image(*record);
-    if (!image.ok()) {
-      ++scored.unusable;
-      continue;
-    }
+    if (!image.ok()) continue;
     std::map<std::string, int> carriers;
     for (const data::Region& region : record->regions) {
       for (const std::string& text : region.texts) ++carriers[text];
@@ -64,8 +60,11 @@ absl::StatusOr<ScoredData> read_split(const data::DataConfig& config, data::Spli
     }
     scored.images.push_back(with_images ? data::model_input(*image, config.image) : Tensor());
   }
-  if (scored.regions.empty()) return with_exit_code(absl::NotFoundError(absl::StrCat(config.root, ": no region of this split can be scored")), ExitCode::kData);
   return scored;
+}
+
+absl::Status nothing_to_score(const char* probe, const data::DataConfig& config, const char* what) {
+  return with_exit_code(absl::NotFoundError(absl::StrCat(probe, ": ", config.root.empty() ? config.dataset.type() : config.root, " has no ", what)), ExitCode::kData);
 }
 
 /// Calls `use(first region, past last, batch of their images)` over regions in order; images are those of the regions.
@@ -105,10 +104,11 @@ class BoxesProbe final : public train::Probe {
   BoxesProbe(const BoxesOptions& options, const train::ProbeContext& context) : options_(options), context_(context) {}
 
   absl::StatusOr<train::Metrics> run(const train::ProbeInput& input) override {
-    torch::NoGradGuard guard;
+    const InferenceScope scope(input.model, input.criterion);
     if (!scored_) {
-      FGVL_ASSIGN_OR_RETURN(ScoredData scored, read_split(*context_.data, context_.split, options_.max_images, 64, true));
+      FGVL_ASSIGN_OR_RETURN(ScoredData scored, read_split(*context_.data, context_.split, options_.max_images, 0, true));
       std::erase_if(scored.regions, [](const ScoredRegion& region) { return !region.is_unambiguous; });
+      if (scored.regions.empty()) return nothing_to_score("boxes", *context_.data, "region in this split whose text names it alone");
       scored_ = std::make_unique<ScoredData>(std::move(scored));
       FGVL_RETURN_IF_ERROR(read_constant_boxes());
     }
@@ -136,10 +136,12 @@ class BoxesProbe final : public train::Probe {
       return absl::OkStatus();
     }));
     train::Metrics metrics;
-    const double count = static_cast<double>(std::max<std::int64_t>(1, all.n));
-    metrics.emplace_back("box_mean_iou", all.n > 0 ? train::MetricValue(all.iou / count) : train::MetricValue());
-    metrics.emplace_back("box_hit_at_0.5", all.n > 0 ? train::MetricValue(all.hits / count) : train::MetricValue());
+    const double count = static_cast<double>(all.n);
+    metrics.emplace_back("box_mean_iou", all.iou / count);
+    metrics.emplace_back("box_hit_at_0.5", all.hits / count);
     metrics.emplace_back("box_n", all.n);
+    metrics.emplace_back("box_images", static_cast<std::int64_t>(scored_->images.size()));
+    metrics.emplace_back("box_images_of", scored_->records);
     if (static_cast<std::int64_t>(by_label.size()) > options_.max_labels) return metrics;
     for (const auto& [label, tally] : by_label) {
       if (label.empty() || (!options_.labels.empty() && std::find(options_.labels.begin(), options_.labels.end(), label) == options_.labels.end())) continue;
@@ -156,7 +158,7 @@ class BoxesProbe final : public train::Probe {
  private:
   /// The mean box of each label over the training split, of texts that name one region.
   absl::Status read_constant_boxes() {
-    FGVL_ASSIGN_OR_RETURN(const ScoredData train, read_split(*context_.data, data::Split::kTrain, std::max<std::int64_t>(options_.max_images, 0), 64, false));
+    FGVL_ASSIGN_OR_RETURN(const ScoredData train, read_split(*context_.data, data::Split::kTrain, options_.max_images, 0, false));
     std::map<std::string, std::pair<std::array<double, 4>, double>> sums;
     for (const ScoredRegion& region : train.regions) {
       if (!region.is_unambiguous) continue;
@@ -201,9 +203,11 @@ class RegionsProbe final : public train::Probe {
   RegionsProbe(const RegionsOptions& options, const train::ProbeContext& context) : options_(options), context_(context) {}
 
   absl::StatusOr<train::Metrics> run(const train::ProbeInput& input) override {
-    torch::NoGradGuard guard;
+    const InferenceScope scope(input.model, input.criterion);
     if (!scored_) {
       FGVL_ASSIGN_OR_RETURN(ScoredData scored, read_split(*context_.data, context_.split, options_.max_images, options_.window_pixels, true));
+      std::erase_if(scored.regions, [](const ScoredRegion& region) { return region.label.empty(); });
+      if (scored.regions.empty()) return nothing_to_score("regions", *context_.data, "region with a label in this split");
       scored_ = std::make_unique<ScoredData>(std::move(scored));
       FGVL_RETURN_IF_ERROR(read_baselines());
     }
@@ -222,6 +226,8 @@ class RegionsProbe final : public train::Probe {
     }
     metrics.emplace_back("regions/baselines/majority", majority_);
     metrics.emplace_back("regions/baselines/box_area", box_area_);
+    metrics.emplace_back("region_images", static_cast<std::int64_t>(scored_->images.size()));
+    metrics.emplace_back("region_images_of", scored_->records);
     return metrics;
   }
 
@@ -258,11 +264,13 @@ class RegionsProbe final : public train::Probe {
     };
     std::map<std::string, Fit> fits;
     for (const ScoredRegion& region : train.regions) {
+      if (region.label.empty()) continue;
       Fit& fit = fits[region.label];
       fit.n += 1;
       fit.sum += region.log_area;
       fit.squares += region.log_area * region.log_area;
     }
+    if (fits.empty()) return nothing_to_score("regions", *context_.data, "region with a label in the training split, from which the baselines are fitted");
     const auto commonest = std::max_element(fits.begin(), fits.end(), [](const auto& a, const auto& b) { return a.second.n < b.second.n; })->first;
     Recall by_count, by_area;
     for (const ScoredRegion& region : scored_->regions) {

@@ -1,7 +1,9 @@
-#include <torch/torch.h>
+#include <algorithm>
 
 #include <absl/strings/str_cat.h>
+#include <torch/torch.h>
 
+#include "eval/inference_scope.hpp"
 #include "fgvl/eval/grounding.hpp"
 #include "fgvl/eval/probes.hpp"
 #include "fgvl/losses/matching.hpp"
@@ -9,7 +11,7 @@
 namespace fgvl::eval {
 namespace {
 
-constexpr std::int64_t kBatch = 100;
+constexpr std::int64_t kBatch = 100;  // pairs; two texts each
 
 /// Pairs made once, ready for the model.
 struct Prepared {
@@ -17,12 +19,18 @@ struct Prepared {
   std::vector<data::SkillPair> pairs;
 };
 
+/// Shares of pairs whose true text scores strictly above its foil.
+struct Shares {
+  double own = 0;       ///< on the pair's own picture
+  double shuffled = 0;  ///< on another pair's; 0 when not asked for
+};
+
 class SkillsProbe final : public train::Probe {
  public:
   SkillsProbe(const SkillsOptions& options, const train::ProbeContext& context) : options_(options), image_(context.data->image), texts_(context.texts) {}
 
   absl::StatusOr<train::Metrics> run(const train::ProbeInput& input) override {
-    torch::NoGradGuard guard;
+    const InferenceScope scope(input.model, input.criterion);
     const losses::LossTermPtr term = input.criterion.find(options_.matching);
     auto* scorer = dynamic_cast<losses::PairScorer*>(term.get());
     if (scorer == nullptr) return absl::InvalidArgumentError(absl::StrCat("skills: there is no matching term named '", options_.matching, "' to score with"));
@@ -30,17 +38,15 @@ class SkillsProbe final : public train::Probe {
     for (const std::string& skill : data::synthetic_skills()) {
       const std::string name = absl::StrCat("skills/", skill, "/");
       const Prepared& seen = prepared(skill, options_.pairs, false);
-      FGVL_ASSIGN_OR_RETURN(const double accuracy, score(seen, 0, input, *scorer));
-      metrics.emplace_back(name + "accuracy", accuracy);
+      FGVL_ASSIGN_OR_RETURN(const Shares shares, score(seen, options_.shuffled, input, *scorer));
+      metrics.emplace_back(name + "accuracy", shares.own);
       metrics.emplace_back(name + "n", static_cast<std::int64_t>(seen.pairs.size()));
-      if (options_.shuffled) {
-        FGVL_ASSIGN_OR_RETURN(const double shuffled, score(seen, static_cast<std::int64_t>(seen.pairs.size()) / 2, input, *scorer));
-        metrics.emplace_back(name + "shuffled_accuracy", shuffled);
-      }
+      if (options_.shuffled) metrics.emplace_back(name + "shuffled_accuracy", shares.shuffled);
+      // A text that only counts names no colour, so that it cannot name an unseen pair.
       if (options_.unseen_pairs > 0 && options_.scenes.unseen_pairs > 0 && skill != "counting") {
         const Prepared& unseen = prepared(skill, options_.unseen_pairs, true);
-        FGVL_ASSIGN_OR_RETURN(const double unseen_accuracy, score(unseen, 0, input, *scorer));
-        metrics.emplace_back(name + "unseen_accuracy", unseen_accuracy);
+        FGVL_ASSIGN_OR_RETURN(const Shares unseen_shares, score(unseen, false, input, *scorer));
+        metrics.emplace_back(name + "unseen_accuracy", unseen_shares.own);
         metrics.emplace_back(name + "unseen_n", static_cast<std::int64_t>(unseen.pairs.size()));
       }
     }
@@ -59,25 +65,35 @@ class SkillsProbe final : public train::Probe {
     return found->second;
   }
 
-  /// Share of pairs whose true text scores strictly above its foil; pair i looks at the picture of pair i + shift.
-  absl::StatusOr<double> score(const Prepared& prepared, std::int64_t shift, const train::ProbeInput& input, losses::PairScorer& scorer) const {
+  /// Both shares from one encoding of each picture and each text: only the fusion runs twice.
+  absl::StatusOr<Shares> score(const Prepared& prepared, bool shuffled, const train::ProbeInput& input, losses::PairScorer& scorer) const {
     const auto count = static_cast<std::int64_t>(prepared.pairs.size());
-    std::int64_t right = 0;
-    for (std::int64_t begin = 0; begin < count; begin += kBatch) {
-      const std::int64_t end = std::min(count, begin + kBatch);
+    const std::int64_t batches = (count + kBatch - 1) / kBatch;
+    std::int64_t right = 0, right_shuffled = 0;
+    // Batches of nearly equal size: none has a single picture, which could not be exchanged for another.
+    for (std::int64_t b = 0; b < batches; ++b) {
+      const std::int64_t begin = count * b / batches, end = count * (b + 1) / batches;
       std::vector<QueryText> texts;
       for (std::int64_t i = begin; i < end; ++i) {
         texts.push_back({.image = i - begin, .text = prepared.pairs[static_cast<std::size_t>(i)].text});
         texts.push_back({.image = i - begin, .text = prepared.pairs[static_cast<std::size_t>(i)].foil});
       }
-      const Tensor which = at::remainder(at::arange(begin, end) + shift, count);
-      FGVL_ASSIGN_OR_RETURN(RegionBatch batch, make_query(prepared.images.index_select(0, which), texts, *texts_));
-      const auto pass = input.model.begin(batch.to(input.device));
-      const Tensor logits = scorer.pair_logits(pass->matched());
-      const Tensor scores = (logits.select(1, 1) - logits.select(1, 0)).view({-1, 2});
-      right += (scores.select(1, 0) > scores.select(1, 1)).sum().item<std::int64_t>();
+      FGVL_ASSIGN_OR_RETURN(RegionBatch batch, make_query(prepared.images.slice(0, begin, end), texts, *texts_));
+      batch = batch.to(input.device);
+      const auto pass = input.model.begin(batch);
+      right += true_above_foil(scorer.pair_logits(pass->matched()));
+      if (!shuffled) continue;
+      const Tensor other = at::remainder(batch.text_to_image + 1, end - begin), rows = at::arange(batch.text_count(), batch.text_to_image.options());
+      const Tensor fused = pass->fuse({.text_index = rows, .visual = VisualInput::kImage, .visual_index = other, .positions = at::zeros({batch.text_count(), 1}, rows.options())});
+      right_shuffled += true_above_foil(scorer.pair_logits(fused.select(1, 0)));
     }
-    return static_cast<double>(right) / static_cast<double>(count);
+    return Shares{static_cast<double>(right) / static_cast<double>(count), static_cast<double>(right_shuffled) / static_cast<double>(count)};
+  }
+
+  /// `logits` [2N, 2]: true text and foil of each pair in turn. Ties, and scores that are not numbers, are wrong.
+  static std::int64_t true_above_foil(const Tensor& logits) {
+    const Tensor scores = (logits.select(1, 1) - logits.select(1, 0)).view({-1, 2});
+    return (scores.select(1, 0) > scores.select(1, 1)).sum().item<std::int64_t>();
   }
 
   SkillsOptions options_;

@@ -1,0 +1,55 @@
+#include <torch/torch.h>
+
+#include "fgvl/losses/contrastive.hpp"
+#include "fgvl/losses/criterion.hpp"
+#include "losses/fake_pass.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl::losses {
+namespace {
+
+constexpr FeatureSpec kSpec{.fusion_width = 8, .embed_dim = 8, .vocab_size = 7};
+
+/// Sum and count as told.
+class Fixed final : public LossTerm {
+ public:
+  Fixed(double sum, double count) : sum_(sum), count_(count) {}
+  Loss forward(ForwardPass&) override { return Loss().part("", 1.0, torch::tensor(sum_, torch::kFloat64), count_).part("half", 0.5, torch::tensor(2 * sum_, torch::kFloat64), count_); }
+
+ private:
+  double sum_, count_;
+};
+
+TEST_CASE("Criterion: the total is the weighted sum of means, and only what was computed is reported", "[criterion]") {
+  test::FakePass pass(test::batch_of({0}, {1}), torch::zeros({1, 8}), torch::zeros({1, 8}));
+  Criterion criterion(kSpec);
+  criterion.add("a", std::make_shared<Fixed>(6.0, 3.0), 2.0).add("none", std::make_shared<Fixed>(0.0, 0.0));
+  const LossReport report = criterion.forward(pass);
+  CHECK(report.total.item<double>() == Approx(2.0 * (6.0 / 3) + 2.0 * 0.5 * (12.0 / 3)));
+  CHECK(report.mean("a").value() == Approx(2.0));
+  CHECK(report.mean("a.half").value() == Approx(4.0));
+  CHECK_FALSE(report.mean("none").has_value());
+}
+
+TEST_CASE("Criterion: names are unique words, and limited terms see their streams only", "[criterion]") {
+  Criterion criterion(kSpec);
+  criterion.add("itc", ContrastiveOptions{});
+  CHECK_THROWS_WITH(criterion.add("itc", ContrastiveOptions{}), Catch::Contains("already"));
+  CHECK_THROWS_WITH(criterion.add("a.b", ContrastiveOptions{}), Catch::Contains("without dots"));
+  RegionBatch batch = test::batch_of({0, 1, 2}, {1, 2, 3});
+  batch.text_stream = torch::tensor({0, 1, 0}, torch::kLong);
+  test::FakePass pass(batch, test::unit_rows(3, 8, 1), test::unit_rows(3, 8, 2));
+  Criterion limited(kSpec);
+  limited.add("itc", make_term(ContrastiveOptions{}, kSpec), 1.0, {0});
+  CHECK(limited.forward(pass).values[0].count == 2);
+}
+
+TEST_CASE("make_criterion: an unknown stream is named", "[criterion]") {
+  CriterionConfig config;
+  config.emplace_back("itc", TermConfig{Choice<LossTermPtr, FeatureSpec>(builtin_terms(), "contrastive"), 1.0, {"regions"}});
+  CHECK_THROWS_WITH(make_criterion(config, kSpec, {"captions"}), Catch::Contains("no stream 'regions'"));
+  CHECK(make_criterion(config, kSpec, {"captions", "regions"})->names() == std::vector<std::string>{"itc"});
+}
+
+}  // namespace
+}  // namespace fgvl::losses

@@ -1,0 +1,177 @@
+#include <torch/torch.h>
+
+#include "fgvl/losses/box_regression.hpp"
+#include "fgvl/losses/contrastive.hpp"
+#include "fgvl/losses/criterion.hpp"
+#include "fgvl/losses/foil_matching.hpp"
+#include "fgvl/losses/matching.hpp"
+#include "fgvl/losses/region_label_contrastive.hpp"
+#include "losses/fake_pass.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl::losses {
+namespace {
+
+using test::batch_of;
+using test::FakePass;
+using test::unit_rows;
+
+constexpr FeatureSpec kSpec{.fusion_width = 8, .embed_dim = 8, .vocab_size = 7};
+
+double value(const LossTermPtr& term, FakePass& pass) {
+  const Loss loss = term->forward(pass);
+  return loss.parts()[0].sum.item<double>() / loss.parts()[0].count;
+}
+
+TEST_CASE("contrastive: swapping the two sides changes nothing, and the value is cross-entropy by hand", "[losses]") {
+  const Tensor a = unit_rows(5, 8, 1), b = unit_rows(5, 8, 2), temperature = torch::tensor(0.1, torch::kFloat64);
+  CHECK(contrastive(a, b, temperature).item<double>() == Approx(contrastive(b, a, temperature).item<double>()));
+  const Tensor logits = a.matmul(b.t()) / 0.1, labels = torch::arange(5);
+  const double by_hand = 0.5 * (torch::nn::functional::cross_entropy(logits, labels) + torch::nn::functional::cross_entropy(logits.t(), labels)).item<double>();
+  CHECK(contrastive(a, b, temperature).item<double>() == Approx(by_hand));
+  CHECK(contrastive(a.slice(0, 0, 0), b.slice(0, 0, 0), temperature).item<double>() == 0.0);
+}
+
+TEST_CASE("contrastive: rows of equal text are positives or ignored, never negatives", "[losses]") {
+  // Rows 0 and 2 carry the same text; their pictures and texts have the same features, as the same text has.
+  Tensor visual = unit_rows(4, 8, 3), text = unit_rows(4, 8, 4);
+  text[2] = text[0];
+  visual[2] = visual[0];
+  RegionBatch batch = batch_of({0, 1, 2, 3}, {7, 8, 7, 9});
+  FakePass pass(batch, visual, text);
+  const double positive = value(make_term(ContrastiveOptions{}, kSpec), pass);
+  const double ignored = value(make_term(ContrastiveOptions{.same_text = SameText::kIgnored}, kSpec), pass);
+  const double reference = value(make_term(ContrastiveOptions{.reference = true}, kSpec), pass);
+  // Ignored: as if the other row were not in the softmax.
+  const Tensor logits = visual.matmul(text.t()) / 0.07;
+  const double row0 = -torch::log_softmax(logits[0].index_select(0, torch::tensor({0, 1, 3})), 0)[0].item<double>();
+  const PairRoles roles{torch::eye(4).to(torch::kBool), (batch.text_key.unsqueeze(1) == batch.text_key.unsqueeze(0)).logical_and(torch::eye(4).to(torch::kBool).logical_not())};
+  CHECK(multi_positive_cross_entropy(logits, roles)[0].item<double>() == Approx(row0));
+  CHECK(ignored < positive);
+  CHECK(reference > ignored);
+}
+
+TEST_CASE("contrastive: a region's text is not a negative of its whole picture, but of another region it is", "[losses]") {
+  // One picture: a caption, and two regions beside one another.
+  RegionBatch batch = batch_of({0, 0, 0}, {1, 2, 3});
+  batch.is_region = torch::tensor({false, true, true});
+  batch.boxes = torch::tensor({{0.5f, 0.5f, 1.f, 1.f}, {0.25f, 0.5f, 0.4f, 0.4f}, {0.75f, 0.5f, 0.4f, 0.4f}});
+  const Tensor visual = unit_rows(3, 8, 5), text = unit_rows(3, 8, 6);
+  FakePass pass(batch, visual, text);
+  const Loss loss = make_term(ContrastiveOptions{}, kSpec)->forward(pass);
+  const Tensor logits = visual.matmul(text.t()) / 0.07;
+  // Picture -> texts: nothing but its caption is left: 0. Region 1 -> texts: the caption and region 2's text are negatives.
+  double by_hand = 0;
+  for (const int row : {1, 2}) by_hand -= torch::log_softmax(logits[row], 0)[row].item<double>();
+  // Text -> visuals: the caption against all; a region's text not against its picture.
+  by_hand -= torch::log_softmax(logits.select(1, 0), 0)[0].item<double>();
+  for (const int row : {1, 2}) by_hand -= torch::log_softmax(logits.select(1, row).index_select(0, torch::tensor({1, 2})), 0)[row - 1].item<double>();
+  CHECK(loss.parts()[0].sum.item<double>() == Approx(0.5 * by_hand));
+  CHECK(loss.parts()[0].count == 3);
+}
+
+TEST_CASE("temperature: clamped in place as X-VLM's divisor, and as CLIP's log scale", "[losses]") {
+  Temperature divisor(TemperatureOptions{.init = 0.9});
+  CHECK(divisor.divisor().item<double>() == Approx(0.5));
+  CHECK(divisor.named_parameters()["temp"].item<double>() == Approx(0.5));
+  Temperature scale(TemperatureOptions{.kind = TemperatureKind::kLogScale, .init = 0.001, .min = 0.01, .max = 1.0});
+  CHECK(scale.divisor().item<double>() == Approx(0.01));
+  CHECK(scale.named_parameters()["logit_scale"].item<double>() == Approx(std::log(100.0)));
+  Temperature fixed(TemperatureOptions{.learn = false});
+  CHECK(fixed.parameters().empty());
+}
+
+TEST_CASE("region_label_contrastive: several regions share one label and all are its positives", "[losses]") {
+  RegionBatch batch = batch_of({0, 0, 1}, {5, 6, 5});
+  batch.is_region = torch::ones({3}, torch::kBool);
+  batch.boxes = torch::tensor({{0.25f, 0.5f, 0.4f, 0.4f}, {0.75f, 0.5f, 0.4f, 0.4f}, {0.5f, 0.5f, 0.2f, 0.2f}});
+  const Tensor visual = unit_rows(3, 8, 7);
+  Tensor text = unit_rows(3, 8, 8);
+  text[2] = text[0];
+  FakePass pass(batch, visual, text);
+  const Loss loss = make_term(RegionLabelContrastiveOptions{}, kSpec)->forward(pass);
+  REQUIRE(loss.parts().size() == 2);
+  CHECK(loss.parts()[0].count == 3);  // regions
+  CHECK(loss.parts()[1].count == 2);  // distinct texts
+  const Tensor logits = visual.matmul(text.slice(0, 0, 2).t()) / 0.07;
+  const double to_text = -(torch::log_softmax(logits, 1)[0][0] + torch::log_softmax(logits, 1)[1][1] + torch::log_softmax(logits, 1)[2][0]).item<double>();
+  CHECK(loss.parts()[0].sum.item<double>() == Approx(to_text));
+  const Tensor columns = torch::log_softmax(logits, 0);
+  const double to_region = -(0.5 * (columns[0][0] + columns[2][0]) + columns[1][1]).item<double>();
+  CHECK(loss.parts()[1].sum.item<double>() == Approx(to_region));
+}
+
+TEST_CASE("matching: negatives are never true pairs, and repeat for the same seed", "[losses]") {
+  RegionBatch batch = batch_of({0, 0, 1, 2}, {1, 2, 1, 3});
+  batch.is_region = torch::tensor({false, true, false, false});
+  batch.boxes[1] = torch::tensor({0.25f, 0.25f, 0.2f, 0.2f});
+  const Tensor visual = unit_rows(4, 8, 9).to(at::kFloat), text = unit_rows(4, 8, 10).to(at::kFloat);
+  const auto term = make_term(MatchingOptions{}, kSpec);
+  Tensor first;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    FakePass pass(batch, visual, text);
+    pass.seed = seed % 20;
+    term->forward(pass);
+    const Tensor texts = pass.last_query.text_index, visuals = pass.last_query.visual_index;
+    for (std::int64_t i = 0; i < texts.size(0); ++i) {
+      const auto t = texts[i].item<std::int64_t>(), v = visuals[i].item<std::int64_t>();
+      CHECK(t != v);
+      CHECK(batch.text_key[t].item<std::int64_t>() != batch.text_key[v].item<std::int64_t>());
+      CHECK_FALSE((t == 1 && v == 0));  // the region's text is true of its whole picture
+    }
+    if (seed == 0) first = at::stack({texts, visuals});
+    if (seed == 20) CHECK(at::equal(first, at::stack({texts, visuals})));
+  }
+}
+
+TEST_CASE("matching: a batch of one, and weights that are not finite, give the positive pairs only", "[losses]") {
+  const auto term = make_term(MatchingOptions{}, kSpec);
+  FakePass single(batch_of({0}, {1}), unit_rows(1, 8, 1).to(at::kFloat), unit_rows(1, 8, 2).to(at::kFloat));
+  const Loss loss = term->forward(single);
+  CHECK(loss.parts()[0].count == 1);
+  CHECK(single.fuse_calls == 0);
+  CHECK(std::isfinite(loss.parts()[0].sum.item<double>()));
+  const Tensor weights = torch::tensor({{0.0, 0.0}, {std::nan(""), 1.0}, {0.0, 3.0}});
+  CHECK(at::equal(draw_columns(weights, torch::tensor({0.5, 0.0, 0.0}, torch::kFloat64)), torch::tensor({-1, 1, 1}, torch::kLong)));
+}
+
+TEST_CASE("box_regression: no box costs nothing, and whole images are left out", "[losses]") {
+  Tensor none = torch::zeros({0, 4}).set_requires_grad(true);
+  const Tensor zero = box_regression(none, torch::zeros({0, 4}));
+  CHECK(zero.item<double>() == 0.0);
+  zero.backward();
+  RegionBatch batch = batch_of({0, 0, 1}, {1, 2, 3});
+  batch.is_region = torch::tensor({false, true, true});
+  batch.is_unambiguous = torch::tensor({true, true, false});
+  FakePass pass(batch, torch::zeros({3, 8}), torch::zeros({3, 8}));
+  pass.predicted = torch::full({3, 4}, 0.5f);
+  CHECK(make_term(BoxRegressionOptions{}, kSpec)->forward(pass).parts()[0].count == 2);
+  CHECK(make_term(BoxRegressionOptions{.only_unambiguous = true}, kSpec)->forward(pass).parts()[0].count == 1);
+  CHECK(at::equal(pass.box_rows, torch::tensor({1}, torch::kLong)));
+}
+
+TEST_CASE("foil_matching: mean of softplus(foil - true) over the named matching term's scores", "[losses]") {
+  RegionBatch batch = batch_of({0, 1}, {1, 2});
+  batch.foil_ids = torch::ones({1, 2}, torch::kLong);
+  batch.foil_mask = torch::ones({1, 2}, torch::kBool);
+  batch.foil_to_text = torch::tensor({1}, torch::kLong);
+  const Tensor visual = unit_rows(2, 8, 11).to(at::kFloat), text = unit_rows(2, 8, 12).to(at::kFloat);
+  FakePass pass(batch, visual, text);
+  pass.foil_features = unit_rows(1, 8, 13).to(at::kFloat);
+  Criterion criterion(kSpec);
+  criterion.add("itm", MatchingOptions{}).add("foils", FoilMatchingOptions{});
+  const LossReport report = criterion.forward(pass);
+  auto& scorer = dynamic_cast<PairScorer&>(*criterion.find("itm"));
+  const auto score = [&](const Tensor& token) {
+    const Tensor logits = scorer.pair_logits(token.view({1, -1}));
+    return (logits[0][1] - logits[0][0]).item<double>();
+  };
+  const double truth = score(text[1] + visual[1]), foil = score(pass.foil_features[0] + visual[1]);
+  CHECK(report.mean("foils").value() == Approx(std::log1p(std::exp(foil - truth))).epsilon(1e-5));
+  Criterion lonely(kSpec);
+  lonely.add("foils", FoilMatchingOptions{});
+  CHECK_THROWS_WITH(lonely.forward(pass), Catch::Contains("no matching term named 'itm'"));
+}
+
+}  // namespace
+}  // namespace fgvl::losses
