@@ -9,7 +9,8 @@ namespace fgvl::eval {
 
 /// The six skills on pairs of generated scenes: the share where whole-image ITM (no box given) ranks the true text strictly above the foil; ties are
 /// wrong. Metrics skills/<skill>/{accuracy, n, shuffled_accuracy, unseen_accuracy, unseen_n}; shuffled: with the pictures of other pairs, where texts
-/// alone must not decide; unseen: the true text names a colour-shape pair that training never showed.
+/// alone must not decide; unseen: the true text names a colour-shape pair that training never showed (no such pairs for counting, which names none).
+/// All probes here score in evaluation mode without gradients, whatever mode the model is in, and leave it in that mode.
 struct SkillsOptions {
   std::int64_t pairs = 1000;         ///< a skill
   std::int64_t unseen_pairs = 300;   ///< a skill; 0: none
@@ -22,6 +23,7 @@ absl::StatusOr<train::ProbePtr> make_probe(const SkillsOptions& options, const t
 
 /// Boxes predicted from texts on whole pictures of the scored split: only texts that name one region of their picture. Metrics box_mean_iou, box_n and,
 /// for up to `max_labels` labels, boxes/<label>/{mean_iou, hit_at_0.5, n, constant_box_iou}: the last is what the training split's mean box of that label gets.
+/// box_images of box_images_of pictures could be read. NotFound (exit code 3) where no region can be scored.
 struct BoxesOptions {
   std::int64_t max_images = 0;     ///< scored; 0: all
   std::int64_t max_labels = 32;    ///< more labels than this: only the mean over all
@@ -32,7 +34,8 @@ absl::StatusOr<train::ProbePtr> make_probe(const BoxesOptions& options, const tr
 
 /// Which label fits a region, by the similarity of region and text features: through its true box, and through a window of one fixed size centred on it,
 /// because the size of a box alone can give the class away. Metrics regions/{true_box, fixed_window}/{balanced_accuracy, n, per_class/<label>/{accuracy, n}}
-/// and regions/baselines/{majority, box_area} (balanced accuracy of always the commonest class, and of a classifier that sees the area only).
+/// and regions/baselines/{majority, box_area} (balanced accuracy of always the commonest class, and of a classifier that sees the area only), both fitted on
+/// the training split. region_images of region_images_of pictures could be read. Regions without a label are left out; NotFound (exit code 3) where none has one.
 struct RegionsOptions {
   double window_pixels = 64;       ///< side of the fixed window, in pixels of the original picture
   std::int64_t max_images = 0;     ///< scored; 0: all

@@ -1,0 +1,157 @@
+#include <cmath>
+
+#include <torch/torch.h>
+
+#include "eval/fake_model.hpp"
+#include "fgvl/eval/probes.hpp"
+#include "support/catch.hpp"
+
+using namespace fgvl;
+using test::Subject;
+
+namespace {
+
+struct NoOptions {};
+void visit_fields(config::Visitor&, NoOptions&) {}
+
+class ListDataset final : public data::Dataset {
+ public:
+  explicit ListDataset(std::vector<data::Record> records) : records_(std::move(records)) {}
+  std::int64_t size() const override { return static_cast<std::int64_t>(records_.size()); }
+  absl::StatusOr<data::Record> get(std::int64_t index) const override { return records_[static_cast<std::size_t>(index)]; }
+
+ private:
+  std::vector<data::Record> records_;
+};
+
+using Records = std::vector<data::Record>;
+
+/// Probes of `held_out` pictures, with `train` for the baselines; the model sees 40 x 40 pixels.
+train::ProbeContext context_of(Records train, Records held_out) {
+  auto registry = data::builtin_datasets();
+  registry->add(
+      "list", [train, held_out](const NoOptions&, const data::DatasetContext& context) -> absl::StatusOr<data::DatasetPtr> { return std::make_shared<ListDataset>(context.split == data::Split::kTrain ? train : held_out); },
+      NoOptions{});
+  auto config = std::make_shared<data::DataConfig>(registry);
+  config->dataset = data::DatasetChoice(registry, "list");
+  config->image = {.size = 40, .interpolation = data::Interpolation::kArea, .mean = {0, 0, 0}, .std = {1, 1, 1}};
+  return {config, data::Split::kHeldOut, test::pipeline_of({"red", "green", "blue"})};
+}
+
+/// A black picture.
+data::Record picture(std::int64_t height, std::int64_t width) {
+  data::Record record;
+  record.image = torch::zeros({3, height, width}, torch::kByte);
+  return record;
+}
+
+/// Adds a region, and paints it in colour `painted` (0 red, 1 green, 2 blue).
+void add_region(data::Record& record, const data::PixelBox& box, const std::string& label, int painted) {
+  const auto at = [](double edge) { return static_cast<std::int64_t>(edge); };
+  record.image[painted].slice(0, at(box[1]), at(box[3])).slice(1, at(box[0]), at(box[2])).fill_(255);
+  record.regions.push_back({box, {label}, label, {}});
+}
+
+/// A region's feature is the mean colour inside its box.
+Tensor mean_colours(const RegionBatch& batch) {
+  std::vector<Tensor> rows;
+  for (std::int64_t t = 0; t < batch.text_count(); ++t) {
+    const Tensor box = batch.boxes[t] * 40;
+    const double cx = box[0].item<double>(), cy = box[1].item<double>(), w = box[2].item<double>(), h = box[3].item<double>();
+    const auto low = [](double edge) { return std::max<std::int64_t>(0, std::llround(edge)); };
+    const Tensor inside = batch.images[batch.text_to_image[t].item<std::int64_t>()].slice(1, low(cy - h / 2), low(cy + h / 2)).slice(2, low(cx - w / 2), low(cx + w / 2));
+    rows.push_back(inside.mean({1, 2}));
+  }
+  return torch::nn::functional::normalize(torch::stack(rows));
+}
+
+/// A text's feature is the colour that it names.
+std::function<Tensor(const RegionBatch&)> named_colours(const data::TextPipeline& texts) {
+  Tensor ids = torch::tensor({texts.tokenizer().ids("red")[0], texts.tokenizer().ids("green")[0], texts.tokenizer().ids("blue")[0]});
+  return [ids](const RegionBatch& batch) { return (batch.text_ids.select(1, 1).unsqueeze(1) == ids).to(torch::kFloat); };
+}
+
+}  // namespace
+
+TEST_CASE("regions: shares per class, balanced accuracy and both baselines are those counted by hand", "[eval]") {
+  // Areas tell green (400) from the rest, but not red (16) from blue (16): the first of the two in alphabetical order, blue, is chosen.
+  data::Record learned = picture(40, 40);
+  for (int i = 0; i < 3; ++i) add_region(learned, {4.0 * i, 0, 4.0 * i + 4, 4}, "red", 0);
+  add_region(learned, {0, 10, 4, 14}, "blue", 2);
+  add_region(learned, {20, 20, 40, 40}, "green", 1);
+  // Held out: one red as painted, one red painted blue; green whose middle, all that a window of 4 pixels sees, is blue; blue as painted.
+  data::Record first = picture(40, 40);
+  add_region(first, {0, 0, 4, 4}, "red", 0);
+  add_region(first, {8, 0, 12, 4}, "red", 2);
+  add_region(first, {30, 0, 34, 4}, "blue", 2);
+  data::Record second = picture(40, 40);
+  add_region(second, {10, 10, 30, 30}, "green", 1);
+  second.image[1].slice(0, 16, 24).slice(1, 16, 24).fill_(0);
+  second.image[2].slice(0, 16, 24).slice(1, 16, 24).fill_(255);
+  second.regions.push_back({{0, 0, 4, 4}, {"red"}, "", {}});  // without a label: not scored
+
+  const train::ProbeContext context = context_of({learned}, {first, second});
+  Subject subject;
+  subject.model.answers.region_features = mean_colours;
+  subject.model.answers.text_features = named_colours(*context.texts);
+  const train::Metrics metrics = eval::make_probe(eval::RegionsOptions{.window_pixels = 4}, context).value()->run(subject.input()).value();
+  CHECK(train::to_json(metrics) ==
+        R"({"regions":{"true_box":{"balanced_accuracy":0.8333333333333334,"n":4,"per_class":{"blue":{"accuracy":1.0,"n":1},"green":{"accuracy":1.0,"n":1},"red":{"accuracy":0.5,"n":2}}},)"
+        R"("fixed_window":{"balanced_accuracy":0.5,"n":4,"per_class":{"blue":{"accuracy":1.0,"n":1},"green":{"accuracy":0.0,"n":1},"red":{"accuracy":0.5,"n":2}}},)"
+        R"("baselines":{"majority":0.3333333333333333,"box_area":0.6666666666666666}},"region_images":2,"region_images_of":2})");
+  CHECK(subject.model.is_training());
+  CHECK_FALSE(subject.model.ever_in_training);
+}
+
+TEST_CASE("boxes: overlaps, hits and the constant box are those computed by hand, and texts that name two regions are left out", "[eval]") {
+  // The training boxes of "red" are the left half and the whole of a 40 x 20 picture; their mean is its left three quarters: centre (0.375, 0.5), size (0.75, 1).
+  data::Record left = picture(20, 40), whole = picture(20, 40);
+  add_region(left, {0, 0, 20, 20}, "red", 0);
+  add_region(whole, {0, 0, 40, 20}, "red", 0);
+  // Held out: "red" is the left half of one picture and the right quarter of another; a third has two of them.
+  data::Record half = picture(20, 40), quarter = picture(20, 40), two = picture(20, 40);
+  add_region(half, {0, 0, 20, 20}, "red", 0);
+  add_region(quarter, {30, 0, 40, 20}, "red", 0);
+  add_region(two, {0, 0, 10, 10}, "red", 0);
+  add_region(two, {20, 0, 30, 10}, "red", 0);
+  data::Record unreadable;
+  unreadable.image_bytes = "not a picture";
+  const train::ProbeContext context = context_of({left, whole}, {half, quarter, two, unreadable});
+  Subject subject;
+  // Always the left half: IoU 1 with the first, 0 with the second.
+  subject.model.answers.boxes = [](const RegionBatch& batch) { return torch::tensor({0.25f, 0.5f, 0.5f, 1.0f}).expand({batch.text_count(), 4}); };
+  const train::Metrics metrics = eval::make_probe(eval::BoxesOptions{}, context).value()->run(subject.input()).value();
+  const auto value = [&](const std::string& name) { return train::metric(metrics, name, -1); };
+  CHECK(value("box_mean_iou") == Approx(0.5));
+  CHECK(value("boxes/red/mean_iou") == Approx(0.5));
+  CHECK(value("boxes/red/hit_at_0.5") == Approx(0.5));
+  CHECK(value("boxes/red/n") == 2);
+  CHECK(value("boxes/red/constant_box_iou") == Approx((2.0 / 3 + 0.0) / 2));
+  CHECK(value("box_images") == 3);
+  CHECK(value("box_images_of") == 4);
+}
+
+TEST_CASE("boxes: an overlap of exactly one half is a hit, and a label list limits what is told apart", "[eval]") {
+  data::Record record = picture(20, 40);
+  add_region(record, {0, 0, 20, 20}, "red", 0);
+  add_region(record, {20, 0, 30, 20}, "green", 1);
+  const train::ProbeContext context = context_of({record}, {record});
+  Subject subject;
+  // The whole picture: twice the red box (IoU 1/2), four times the green one.
+  subject.model.answers.boxes = [](const RegionBatch& batch) { return torch::tensor({0.5f, 0.5f, 1.0f, 1.0f}).expand({batch.text_count(), 4}); };
+  const train::Metrics metrics = eval::make_probe(eval::BoxesOptions{.labels = {"red"}}, context).value()->run(subject.input()).value();
+  CHECK(train::metric(metrics, "boxes/red/hit_at_0.5", -1) == 1.0);
+  CHECK(train::metric(metrics, "boxes/green/n", -1) == -1);
+  CHECK(train::metric(metrics, "box_mean_iou", -1) == Approx((0.5 + 0.25) / 2));
+}
+
+TEST_CASE("regions and boxes: a split with nothing to score is a data error, not a number", "[eval]") {
+  const train::ProbeContext context = context_of({}, {picture(40, 40)});
+  Subject subject;
+  for (const bool boxes : {false, true}) {
+    const auto probe = boxes ? eval::make_probe(eval::BoxesOptions{}, context) : eval::make_probe(eval::RegionsOptions{}, context);
+    const auto result = probe.value()->run(subject.input());
+    REQUIRE_FALSE(result.ok());
+    CHECK(exit_code(result.status()) == ExitCode::kData);
+  }
+}
