@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "core/linear.hpp"
+
 namespace fgvl::losses {
 namespace {
 
@@ -11,7 +13,7 @@ constexpr std::int64_t kIgnoredLabel = -100;
 class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
  public:
   explicit MaskedLanguageTerm(const FeatureSpec& spec)
-      : dense_(register_module("dense", torch::nn::Linear(spec.fusion_width, spec.fusion_width))),
+      : dense_(register_module("dense", Linear(spec.fusion_width, spec.fusion_width))),
         norm_(register_module("LayerNorm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({spec.fusion_width}).eps(spec.text_layer_norm_eps)))),
         bias_(register_parameter("bias", torch::zeros({spec.vocab_size}))) {}
 
@@ -33,7 +35,7 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
   }
 
  private:
-  torch::nn::Linear dense_;
+  Linear dense_;
   torch::nn::LayerNorm norm_;
   Tensor bias_;
 };

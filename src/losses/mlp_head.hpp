@@ -1,6 +1,8 @@
 #pragma once
 #include <torch/torch.h>
 
+#include "core/linear.hpp"
+
 #include "fgvl/core/features.hpp"
 
 namespace fgvl::losses {
@@ -9,15 +11,15 @@ namespace fgvl::losses {
 class MlpHead final : public torch::nn::Module {
  public:
   MlpHead(const FeatureSpec& spec, std::int64_t outputs)
-      : widen_(register_module("0", torch::nn::Linear(spec.fusion_width, 2 * spec.fusion_width))),
+      : widen_(register_module("0", Linear(spec.fusion_width, 2 * spec.fusion_width))),
         norm_(register_module("1", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2 * spec.fusion_width}).eps(spec.head_layer_norm_eps)))),
-        out_(register_module("3", torch::nn::Linear(2 * spec.fusion_width, outputs))) {}
+        out_(register_module("3", Linear(2 * spec.fusion_width, outputs))) {}
   Tensor forward(const Tensor& tokens) { return out_(at::gelu(norm_(widen_(tokens)))); }
 
  private:
-  torch::nn::Linear widen_;
+  Linear widen_;
   torch::nn::LayerNorm norm_;
-  torch::nn::Linear out_;
+  Linear out_;
 };
 
 inline std::shared_ptr<MlpHead> make_mlp_head(const FeatureSpec& spec, std::int64_t outputs) { return std::make_shared<MlpHead>(spec, outputs); }

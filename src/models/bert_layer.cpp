@@ -14,11 +14,11 @@ Tensor at_positions(const Tensor& tokens, const Tensor& positions) { return toke
 
 BertAttention::BertAttention(const BertLayerOptions& options, std::int64_t key_width) : options_(options) {
   const auto self = register_module("self", std::make_shared<torch::nn::Module>());
-  query_ = self->register_module("query", torch::nn::Linear(options.width, options.width));
-  key_ = self->register_module("key", torch::nn::Linear(key_width, options.width));
-  value_ = self->register_module("value", torch::nn::Linear(key_width, options.width));
+  query_ = self->register_module("query", Linear(options.width, options.width));
+  key_ = self->register_module("key", Linear(key_width, options.width));
+  value_ = self->register_module("value", Linear(key_width, options.width));
   const auto output = register_module("output", std::make_shared<torch::nn::Module>());
-  dense_ = output->register_module("dense", torch::nn::Linear(options.width, options.width));
+  dense_ = output->register_module("dense", Linear(options.width, options.width));
   norm_ = output->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
 }
 
@@ -35,9 +35,9 @@ Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, 
 BertLayer::BertLayer(const BertLayerOptions& options) : options_(options) {
   attention_ = register_module("attention", std::make_shared<BertAttention>(options, options.width));
   if (options.visual_width > 0) cross_ = register_module("crossattention", std::make_shared<BertAttention>(options, options.visual_width));
-  widen_ = register_module("intermediate", std::make_shared<torch::nn::Module>())->register_module("dense", torch::nn::Linear(options.width, options.mlp_width));
+  widen_ = register_module("intermediate", std::make_shared<torch::nn::Module>())->register_module("dense", Linear(options.width, options.mlp_width));
   const auto output = register_module("output", std::make_shared<torch::nn::Module>());
-  narrow_ = output->register_module("dense", torch::nn::Linear(options.mlp_width, options.width));
+  narrow_ = output->register_module("dense", Linear(options.mlp_width, options.width));
   norm_ = output->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
 }
 

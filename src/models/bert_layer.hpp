@@ -1,6 +1,8 @@
 #pragma once
 #include <torch/torch.h>
 
+#include "core/linear.hpp"
+
 #include "fgvl/models/bert.hpp"
 #include "models/dropout.hpp"
 
@@ -29,7 +31,7 @@ class BertAttention final : public torch::nn::Module {
 
  private:
   BertLayerOptions options_;
-  torch::nn::Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, dense_{nullptr};
+  Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, dense_{nullptr};
   torch::nn::LayerNorm norm_{nullptr};
 };
 
@@ -44,7 +46,7 @@ class BertLayer final : public torch::nn::Module {
  private:
   BertLayerOptions options_;
   std::shared_ptr<BertAttention> attention_, cross_;
-  torch::nn::Linear widen_{nullptr}, narrow_{nullptr};
+  Linear widen_{nullptr}, narrow_{nullptr};
   torch::nn::LayerNorm norm_{nullptr};
 };
 

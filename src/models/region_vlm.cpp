@@ -17,12 +17,12 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
   vision = register_module("vision_encoder", parts.vision);
   text = register_module("text_encoder", parts.text);
   fusion = register_module("fusion_encoder", parts.fusion);
-  vision_proj = register_module("vision_proj", torch::nn::Linear(vision->width(), options.embed_dim));
-  text_proj = register_module("text_proj", torch::nn::Linear(text->width(), options.embed_dim));
+  vision_proj = register_module("vision_proj", Linear(vision->width(), options.embed_dim));
+  text_proj = register_module("text_proj", Linear(text->width(), options.embed_dim));
   const std::int64_t width = text->width();
-  bbox_head = register_module("bbox_head", torch::nn::Sequential(torch::nn::Linear(width, 2 * width),
+  bbox_head = register_module("bbox_head", torch::nn::Sequential(Linear(width, 2 * width),
                                                                  torch::nn::LayerNorm(torch::nn::LayerNormOptions({2 * width}).eps(kHeadNormEps)), torch::nn::GELU(),
-                                                                 torch::nn::Linear(2 * width, 4)));
+                                                                 Linear(2 * width, 4)));
   initialize(*this, seed, options.initializer_range);
   vision->initialize_embeddings(seed);
   text->initialize_embeddings(seed);

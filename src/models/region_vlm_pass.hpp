@@ -1,6 +1,8 @@
 #pragma once
 #include <torch/torch.h>
 
+#include "core/linear.hpp"
+
 #include "fgvl/models/region_vlm.hpp"
 
 namespace fgvl::models {
@@ -16,7 +18,7 @@ class RegionVlm final : public Model {
   VisionEncoderPtr vision;
   TextEncoderPtr text;
   FusionEncoderPtr fusion;
-  torch::nn::Linear vision_proj{nullptr}, text_proj{nullptr};
+  Linear vision_proj{nullptr}, text_proj{nullptr};
   torch::nn::Sequential bbox_head{nullptr};
 
  private:

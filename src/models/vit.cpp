@@ -84,7 +84,7 @@ class Vit final : public VisionEncoder {
     const auto count = static_cast<std::int64_t>(std::lround(std::log2(static_cast<double>(options_.patch_size))));
     TORCH_CHECK((std::int64_t{1} << count) == options_.patch_size && count >= 1, "[VitOptions] patch_size: a conv stem needs a power of two, got ", options_.patch_size);
     std::vector<std::int64_t> channels(options_.stem_channels.begin(), options_.stem_channels.end());
-    for (std::int64_t i = 0; channels.empty() && i + 1 < count; ++i) channels.push_back(0);
+    if (channels.empty()) channels.assign(static_cast<std::size_t>(count - 1), 0);
     TORCH_CHECK(static_cast<std::int64_t>(channels.size()) == count - 1, "[VitOptions] stem_channels: a patch of ", options_.patch_size, " needs ", count - 1, " numbers, got ",
                 channels.size());
     for (std::int64_t i = 0; i < count - 1; ++i) {

@@ -7,14 +7,14 @@ namespace fgvl::models {
 VitBlock::VitBlock(std::int64_t width, std::int64_t heads, std::int64_t mlp_width, Activation activation) : heads_(heads), activation_(activation) {
   const auto norm = [&] { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(kVitNormEps)); };
   const auto attention = register_module("self_attn", std::make_shared<torch::nn::Module>());
-  key_ = attention->register_module("k_proj", torch::nn::Linear(width, width));
-  value_ = attention->register_module("v_proj", torch::nn::Linear(width, width));
-  query_ = attention->register_module("q_proj", torch::nn::Linear(width, width));
-  out_ = attention->register_module("out_proj", torch::nn::Linear(width, width));
+  key_ = attention->register_module("k_proj", Linear(width, width));
+  value_ = attention->register_module("v_proj", Linear(width, width));
+  query_ = attention->register_module("q_proj", Linear(width, width));
+  out_ = attention->register_module("out_proj", Linear(width, width));
   norm1_ = register_module("layer_norm1", norm());
   const auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
-  widen_ = mlp->register_module("fc1", torch::nn::Linear(width, mlp_width));
-  narrow_ = mlp->register_module("fc2", torch::nn::Linear(mlp_width, width));
+  widen_ = mlp->register_module("fc1", Linear(width, mlp_width));
+  narrow_ = mlp->register_module("fc2", Linear(mlp_width, width));
   norm2_ = register_module("layer_norm2", norm());
 }
 

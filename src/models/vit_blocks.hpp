@@ -1,6 +1,8 @@
 #pragma once
 #include <torch/torch.h>
 
+#include "core/linear.hpp"
+
 #include "fgvl/core/tensor.hpp"
 
 namespace fgvl::models {
@@ -17,7 +19,7 @@ class VitBlock final : public torch::nn::Module {
  private:
   std::int64_t heads_;
   Activation activation_;
-  torch::nn::Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, out_{nullptr}, widen_{nullptr}, narrow_{nullptr};
+  Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, out_{nullptr}, widen_{nullptr}, narrow_{nullptr};
   torch::nn::LayerNorm norm1_{nullptr}, norm2_{nullptr};
 };
 

@@ -1,0 +1,28 @@
+#pragma once
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "fgvl/data/image.hpp"
+
+namespace fgvl::test {
+
+/// An empty folder below the system's temporary one.
+inline std::filesystem::path fresh_folder(const std::string& name) {
+  const auto path = std::filesystem::temp_directory_path() / ("fgvl_" + name);
+  std::filesystem::remove_all(path);
+  std::filesystem::create_directories(path);
+  return path;
+}
+
+inline void write(const std::filesystem::path& path, const std::string& content) {
+  std::filesystem::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+/// One colour.
+inline data::Image plain_image(std::int64_t width, std::int64_t height, std::uint8_t level) {
+  return {width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3), level)};
+}
+
+}  // namespace fgvl::test

@@ -1,0 +1,99 @@
+#include <torch/torch.h>
+
+#include "data/files.hpp"
+#include "fgvl/data/data_config.hpp"
+#include "fgvl/data/synthetic.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl::data {
+namespace {
+
+/// Every `bad_every`-th record cannot be read; 0: none.
+class Damaged final : public Dataset {
+ public:
+  Damaged(DatasetPtr good, std::int64_t bad_every) : good_(std::move(good)), bad_every_(bad_every) {}
+  std::int64_t size() const override { return good_->size(); }
+  absl::StatusOr<Record> get(std::int64_t index) const override {
+    if (bad_every_ > 0 && index % bad_every_ == 0) return absl::DataLossError("record " + std::to_string(index) + " is damaged");
+    return good_->get(index);
+  }
+
+ private:
+  DatasetPtr good_;
+  std::int64_t bad_every_;
+};
+
+std::unique_ptr<Loader> make_loader(std::int64_t workers, Mix mix = Mix::kBatches, std::int64_t bad_every = 7, double max_skipped = 0.5) {
+  const DatasetPtr scenes = open_dataset(SyntheticOptions{.scenes = 50}, {}).value();
+  const auto dataset = std::make_shared<Damaged>(scenes, bad_every);
+  SampleOptions captions, regions;
+  captions.max_regions = 0;
+  regions.captions_per_image = 0;
+  regions.augment.min_crop_side = 0.8;
+  std::vector<Stream> streams = {{"captions", dataset, 1.0, captions}, {"regions", dataset, 3.0, regions}};
+  auto texts = std::make_shared<TextPipeline>(Tokenizer::make(build_vocabulary(scenes->texts().value())).value(), TextOptions{});
+  ImageOptions image;
+  image.size = 32;
+  return Loader::make(streams, image, texts, {.batch_size = 4, .workers = workers, .seed = 3, .mix = mix, .max_skipped_fraction = max_skipped}).value();
+}
+
+bool equal(const RegionBatch& a, const RegionBatch& b) {
+  return at::equal(a.images, b.images) && at::equal(a.masked_ids, b.masked_ids) && at::equal(a.boxes, b.boxes) && at::equal(a.text_ids, b.text_ids) && at::equal(a.text_stream, b.text_stream);
+}
+
+TEST_CASE("the same batches for any number of threads, with damaged records and mixed streams", "[loader]") {
+  for (const Mix mix : {Mix::kBatches, Mix::kRows}) {
+    auto alone = make_loader(0, mix), one = make_loader(1, mix), three = make_loader(3, mix);
+    for (int i = 0; i < 30; ++i) {
+      const RegionBatch batch = alone->next().value();
+      batch.validate();
+      CHECK(equal(batch, one->next().value()));
+      CHECK(equal(batch, three->next().value()));
+    }
+    CHECK(alone->counts().records_seen == three->counts().records_seen);
+    CHECK(alone->counts().records_seen == alone->counts().records_used + alone->counts().skipped.at("unreadable_record"));
+  }
+}
+
+TEST_CASE("a restored loader goes on with the very next batch", "[loader]") {
+  auto loader = make_loader(2);
+  for (int i = 0; i < 17; ++i) REQUIRE(loader->next().ok());
+  const LoaderState state = loader->state();
+  auto restored = make_loader(1);
+  REQUIRE(restored->next().ok());
+  REQUIRE(restored->restore(state).ok());
+  for (int i = 0; i < 10; ++i) CHECK(equal(loader->next().value(), restored->next().value()));
+  CHECK(loader->state() == restored->state());
+}
+
+TEST_CASE("streams are mixed by weight", "[loader]") {
+  auto batches = make_loader(0, Mix::kBatches, 0), rows = make_loader(0, Mix::kRows, 0);
+  int of_regions = 0;
+  constexpr int kBatches = 300;
+  for (int i = 0; i < kBatches; ++i) {
+    const RegionBatch batch = batches->next().value();
+    of_regions += batch.text_stream[0].item<int>();
+    CHECK((batch.text_stream == batch.text_stream[0]).all().item<bool>());
+  }
+  CHECK(std::abs(of_regions - 0.75 * kBatches) < 5 * std::sqrt(kBatches * 0.75 * 0.25));  // five standard deviations
+  // By quota: one picture of captions and three of regions in every batch of four.
+  const RegionBatch batch = rows->next().value();
+  std::vector<bool> is_caption(4, false);
+  for (std::int64_t t = 0; t < batch.text_count(); ++t) is_caption[batch.text_to_image[t].item<int>()] = batch.text_stream[t].item<int>() == 0;
+  CHECK(std::count(is_caption.begin(), is_caption.end(), true) == 1);
+}
+
+TEST_CASE("too many skipped records stop the run with exit code 3 and say why", "[loader]") {
+  auto loader = make_loader(1, Mix::kBatches, 3, 0.1);
+  absl::Status status;
+  for (int i = 0; i < 100 && status.ok(); ++i) status = loader->next().status();
+  REQUIRE_FALSE(status.ok());
+  CHECK(exit_code(status) == ExitCode::kData);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("unreadable_record") && Catch::Contains("data.max_skipped_fraction") && Catch::Contains("is damaged"));
+  CHECK_FALSE(loader->take_skipped().empty());
+  auto nothing = make_loader(1, Mix::kBatches, 1, 1.0);
+  CHECK(exit_code(nothing->next().status()) == ExitCode::kData);
+}
+
+}  // namespace
+}  // namespace fgvl::data

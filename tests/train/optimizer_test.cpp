@@ -1,0 +1,52 @@
+#include <torch/torch.h>
+
+#include "support/catch.hpp"
+#include "train/optimizer.hpp"
+
+namespace fgvl::train {
+namespace {
+
+TEST_CASE("AdamW equals torch.optim's, with decay on matrices only", "[optimizer]") {
+  torch::manual_seed(1);
+  const Tensor start = torch::randn({4, 3}), bias_start = torch::randn({3});
+  Tensor ours = start.clone().set_requires_grad(true), our_bias = bias_start.clone().set_requires_grad(true);
+  Tensor theirs = start.clone().set_requires_grad(true), their_bias = bias_start.clone().set_requires_grad(true);
+  AdamW optimizer({{"model.weight", ours}, {"model.bias", our_bias}}, {.lr = 0.1, .beta2 = 0.98, .weight_decay = 0.3});
+  const auto options = [](double decay) { return std::make_unique<torch::optim::AdamWOptions>(torch::optim::AdamWOptions(0.1).betas({0.9, 0.98}).weight_decay(decay)); };
+  torch::optim::AdamW reference(std::vector<torch::optim::OptimizerParamGroup>{{{theirs}, options(0.3)}, {{their_bias}, options(0.0)}});
+  const Tensor input = torch::randn({5, 4});
+  for (int step = 0; step < 5; ++step) {
+    optimizer.zero_grad();
+    (input.matmul(ours) + our_bias).pow(2).sum().backward();
+    optimizer.step(0.1);
+    reference.zero_grad();
+    (input.matmul(theirs) + their_bias).pow(2).sum().backward();
+    reference.step();
+  }
+  CHECK(at::allclose(ours, theirs, 1e-5, 1e-6));
+  CHECK(at::allclose(our_bias, their_bias, 1e-5, 1e-6));
+}
+
+TEST_CASE("clipping scales all gradients together, and a parameter without gradient is not touched", "[optimizer]") {
+  Tensor a = torch::ones({2, 2}).set_requires_grad(true), b = torch::ones({3}).set_requires_grad(true), idle = torch::ones({2, 2}).set_requires_grad(true);
+  AdamW optimizer({{"model.a", a}, {"model.b", b}, {"model.idle", idle}}, {.weight_decay = 0.5});
+  (3 * a.sum() + 4 * b.sum()).backward();
+  const double norm = std::sqrt(4 * 9.0 + 3 * 16.0);
+  CHECK(optimizer.clip(1.0) == Approx(norm));
+  CHECK(a.grad()[0][0].item<double>() == Approx(3 / norm).epsilon(1e-4));
+  optimizer.step(0.1);
+  CHECK(at::equal(idle, torch::ones({2, 2})));
+}
+
+TEST_CASE("schedules: warm-up to the peak, then to zero at the last step", "[optimizer]") {
+  const ScheduleOptions linear{.decay = Decay::kLinear, .warmup_steps = 10}, cosine{.decay = Decay::kCosine, .warmup_steps = 10};
+  CHECK(schedule_factor(linear, 0, 110) == Approx(0.1));
+  CHECK(schedule_factor(linear, 9, 110) == Approx(1.0));
+  CHECK(schedule_factor(linear, 60, 110) == Approx(0.5));
+  CHECK(schedule_factor(cosine, 60, 110) == Approx(0.5));
+  CHECK(schedule_factor(cosine, 110, 110) == Approx(0.0).margin(1e-12));
+  CHECK(schedule_factor({.decay = Decay::kConstant}, 500, 110) == 1.0);
+}
+
+}  // namespace
+}  // namespace fgvl::train
