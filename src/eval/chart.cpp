@@ -9,7 +9,7 @@
 namespace fgvl::eval {
 namespace {
 
-constexpr double kWidth = 360, kHeight = 200, kLeft = 42, kRight = 10, kTop = 10, kBottom = 26;
+constexpr double kWidth = 360, kHeight = 212, kLeft = 42, kRight = 10, kTop = 10, kBottom = 38;
 constexpr std::size_t kMaxPoints = 150;  // a line; more are averaged in groups
 
 /// A round step that cuts `span` into about four.
@@ -59,8 +59,9 @@ std::string line_chart(const std::vector<ChartLine>& lines, const ChartOptions& 
   }
   const double x_step = tick_step(last);
   for (double x = 0; x <= last + 1e-9; x += x_step) {
-    absl::StrAppendFormat(&svg, "<text class=\"axis\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%.0f</text>", px(x), kHeight - 8, x);
+    absl::StrAppendFormat(&svg, "<text class=\"axis\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%.0f</text>", px(x), kHeight - kBottom + 16, x);
   }
+  absl::StrAppendFormat(&svg, "<text class=\"axis\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">step</text>", kWidth - kRight, kHeight - 6);
   if (std::isfinite(options.reference)) {
     absl::StrAppendFormat(&svg, "<line class=\"chance\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", kLeft, kWidth - kRight, py(options.reference), py(options.reference));
   }

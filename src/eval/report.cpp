@@ -4,18 +4,19 @@
 #include <cmath>
 
 #include <absl/strings/escaping.h>
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
-#include <absl/strings/str_format.h>
 #include <absl/strings/str_replace.h>
 
 #include "eval/chart.hpp"
+#include "eval/report_tables.hpp"
 
 namespace fgvl::eval {
 namespace {
 
 constexpr char kStyle[] = R"(
-:root{--bg:#fbfbfa;--card:#fff;--ink:#1d2327;--soft:#5d6870;--line:#e2e5e7;--good:#0f7b53}
-@media(prefers-color-scheme:dark){:root{--bg:#15181b;--card:#1d2226;--ink:#e8ecef;--soft:#9aa6ae;--line:#333b41;--good:#4cc38f}}
+:root{--bg:#fbfbfa;--card:#fff;--ink:#1d2327;--soft:#5d6870;--line:#e2e5e7;--good:#0f7b53;--warn:#b3261e}
+@media(prefers-color-scheme:dark){:root{--bg:#15181b;--card:#1d2226;--ink:#e8ecef;--soft:#9aa6ae;--line:#333b41;--good:#4cc38f;--warn:#ff8a80}}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1120px;margin:0 auto;padding:40px 24px 80px}h1{font-size:30px;line-height:1.2;margin:0 0 8px}h2{font-size:20px;margin:44px 0 6px}
 p{margin:6px 0 14px;max-width:78ch}.lead{color:var(--soft);font-size:17px}.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px}
@@ -23,45 +24,33 @@ p{margin:6px 0 14px;max-width:78ch}.lead{color:var(--soft);font-size:17px}.card{
 figure{margin:0}figcaption{font-size:13.5px;color:var(--soft);margin-top:8px;line-height:1.45}figcaption b{color:var(--ink);font-weight:600}
 img{width:100%;height:auto;image-rendering:pixelated;border-radius:6px;display:block}svg{width:100%;height:auto;display:block}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:8px 12px;text-align:right;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left}th{font-weight:600;font-size:14px}td.best{color:var(--good);font-weight:650}td small,th small{color:var(--soft);font-weight:400;display:block;font-size:12px}
+th:first-child,td:first-child{text-align:left}th{font-weight:600;font-size:14px}td.best{color:var(--good);font-weight:650}td.best small{font-weight:400}td small,th small{color:var(--soft);font-weight:400;display:block;font-size:12px}
+h3{font-size:16px;margin:22px 0 4px}.bar{display:block;height:5px;border-radius:3px;background:var(--line);margin:5px 0 3px auto;width:100%;max-width:180px;overflow:hidden}
+.bar span{display:block;height:100%;border-radius:3px}.warn{color:var(--warn);font-weight:600}tr.baseline td{color:var(--soft)}tbody tr:last-child td{border-bottom:0}
 .scroll{overflow-x:auto}.legend{display:flex;flex-wrap:wrap;gap:6px 22px;margin:10px 0 14px;font-size:14.5px}.swatch{display:inline-block;width:14px;height:4px;border-radius:2px;margin-right:8px;vertical-align:middle}
 .chart-title{font-weight:600;font-size:14.5px;margin:0 0 4px}ul{max-width:80ch;padding-left:20px}li{margin:5px 0}details{margin:8px 0}summary{cursor:pointer;font-weight:600}
 pre{overflow-x:auto;font:12.5px/1.5 ui-monospace,Menlo,Consolas,monospace;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
 footer{color:var(--soft);font-size:13.5px;margin-top:44px}.axis{fill:var(--soft);font-size:11px}.gridline{stroke:var(--line)}.chance{stroke:var(--soft);stroke-dasharray:4 4}
 )";
 
-constexpr const char* kColours[] = {"#8a8f98", "#2f6fde", "#d9662b", "#7b4fc9", "#1b9e77", "#c2398a"};
-
-std::string escaped(const std::string& text) { return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}}); }
-
-const char* colour(std::size_t arm) { return kColours[arm % std::size(kColours)]; }
-
-std::string percent(double value) { return std::isfinite(value) ? absl::StrFormat("%.1f", 100 * value) : "–"; }
-
+/// One entry an arm; a single one needs none.
 std::string legend(const std::vector<ReportArm>& arms) {
+  if (arms.size() < 2) return "";
   std::string html = "<div class=\"legend\">";
   for (std::size_t i = 0; i < arms.size(); ++i) {
-    absl::StrAppend(&html, "<span><span class=\"swatch\" style=\"background:", colour(i), "\"></span><b>", escaped(arms[i].name), "</b> ", escaped(arms[i].description), "</span>");
+    absl::StrAppend(&html, "<span><span class=\"swatch\" style=\"background:", arm_colour(i), "\"></span><b>", escaped(arms[i].name), "</b> ", escaped(arms[i].description), "</span>");
   }
   return html + "</div>";
-}
-
-/// Names of metrics "<group>/<name>/accuracy" of any arm, in order.
-std::vector<std::string> skills_of(const std::vector<ReportArm>& arms) {
-  std::vector<std::string> skills;
-  for (const ReportArm& arm : arms) {
-    for (const auto& [name, value] : arm.metrics) {
-      if (name.rfind("skills/", 0) != 0) continue;
-      const std::string skill = name.substr(7, name.find('/', 7) - 7);
-      if (std::find(skills.begin(), skills.end(), skill) == skills.end()) skills.push_back(skill);
-    }
-  }
-  return skills;
 }
 
 const Series* find(const std::vector<Series>& all, const std::string& name) {
   const auto found = std::find_if(all.begin(), all.end(), [&](const Series& series) { return series.name == name; });
   return found == all.end() ? nullptr : &*found;
+}
+
+std::string chart_title(const std::string& name) {
+  if (absl::StartsWith(name, "skills/")) return escaped(name.substr(7, name.find('/', 7) - 7));
+  return escaped(absl::StrReplaceAll(name, {{"/", " › "}, {"_", " "}}));
 }
 
 std::string charts(const std::vector<ReportArm>& arms, const std::vector<std::string>& names, bool probes, const ChartOptions& options) {
@@ -70,55 +59,12 @@ std::string charts(const std::vector<ReportArm>& arms, const std::vector<std::st
     std::vector<ChartLine> lines;
     for (std::size_t i = 0; i < arms.size(); ++i) {
       const Series* series = find(probes ? arms[i].history.probes : arms[i].history.losses, name);
-      if (series != nullptr && !series->points.empty()) lines.push_back({arms[i].name, colour(i), series->points});
+      if (series != nullptr && !series->points.empty()) lines.push_back({arms[i].name, arm_colour(i), series->points});
     }
     if (lines.empty()) continue;
-    std::string title = name;
-    if (name.rfind("skills/", 0) == 0) title = name.substr(7, name.find('/', 7) - 7);
-    absl::StrAppend(&html, "<div class=\"card\"><p class=\"chart-title\">", escaped(title), "</p>", line_chart(lines, options), "</div>");
+    absl::StrAppend(&html, "<div class=\"card\"><p class=\"chart-title\">", chart_title(name), "</p>", line_chart(lines, options), "</div>");
   }
   return html + "</div>";
-}
-
-std::string skill_table(const std::vector<ReportArm>& arms, const std::vector<std::string>& skills) {
-  std::string html = "<div class=\"card scroll\"><table><thead><tr><th>skill</th>";
-  for (const ReportArm& arm : arms) absl::StrAppend(&html, "<th>", escaped(arm.name), "<small>% right</small></th>");
-  absl::StrAppend(&html, "<th>pairs</th></tr></thead><tbody>");
-  for (const std::string& skill : skills) {
-    double best = 0;
-    for (const ReportArm& arm : arms) best = std::max(best, train::metric(arm.metrics, "skills/" + skill + "/accuracy", 0));
-    absl::StrAppend(&html, "<tr><td>", escaped(skill), "</td>");
-    double count = 0;
-    for (const ReportArm& arm : arms) {
-      const double accuracy = train::metric(arm.metrics, "skills/" + skill + "/accuracy", NAN), shuffled = train::metric(arm.metrics, "skills/" + skill + "/shuffled_accuracy", NAN);
-      const double unseen = train::metric(arm.metrics, "skills/" + skill + "/unseen_accuracy", NAN);
-      count = std::max(count, train::metric(arm.metrics, "skills/" + skill + "/n", 0));
-      absl::StrAppend(&html, "<td", arms.size() > 1 && accuracy == best ? " class=\"best\"" : "", ">", percent(accuracy), "<small>shuffled ", percent(shuffled),
-                      std::isfinite(unseen) ? absl::StrCat(" · unseen pairs ", percent(unseen)) : "", "</small></td>");
-    }
-    absl::StrAppend(&html, "<td>", static_cast<std::int64_t>(count), "</td></tr>");
-  }
-  absl::StrAppend(&html, "<tr><td>boxes: mean IoU</td>");
-  double boxes = 0;
-  for (const ReportArm& arm : arms) {
-    const double iou = train::metric(arm.metrics, "box_mean_iou", NAN);
-    boxes = std::max(boxes, train::metric(arm.metrics, "box_n", 0));
-    absl::StrAppend(&html, "<td>", std::isfinite(iou) ? absl::StrFormat("%.3f", iou) : "–", "</td>");
-  }
-  absl::StrAppend(&html, "<td>", static_cast<std::int64_t>(boxes), "</td></tr><tr><td>images a second</td>");
-  for (const ReportArm& arm : arms) absl::StrAppend(&html, "<td>", absl::StrFormat("%.0f", arm.samples_per_second), "</td>");
-  return html + "<td></td></tr></tbody></table></div>";
-}
-
-std::string metric_table(const ReportArm& arm) {
-  std::string html = "<div class=\"card scroll\"><table><thead><tr><th>measure</th><th>value</th></tr></thead><tbody>";
-  for (const auto& [name, value] : arm.metrics) {
-    std::string shown = "–";
-    if (const auto* number = std::get_if<double>(&value)) shown = absl::StrFormat("%.4f", *number);
-    if (const auto* count = std::get_if<std::int64_t>(&value)) shown = absl::StrCat(*count);
-    absl::StrAppend(&html, "<tr><td>", escaped(absl::StrReplaceAll(name, {{"/", " › "}})), "</td><td>", shown, "</td></tr>");
-  }
-  return html + "</tbody></table></div>";
 }
 
 std::string picture_grid(const std::vector<ReportPicture>& pictures) {
@@ -129,6 +75,31 @@ std::string picture_grid(const std::vector<ReportPicture>& pictures) {
     absl::StrAppend(&html, "</figcaption></figure>");
   }
   return html + "</div>";
+}
+
+/// Curves worth a look in a run without skills: summaries that were measured more than once.
+std::vector<std::string> summary_names(const std::vector<ReportArm>& arms) {
+  std::vector<std::string> names;
+  for (const ReportArm& arm : arms) {
+    for (const Series& series : arm.history.probes) {
+      const bool summary = absl::EndsWith(series.name, "balanced_accuracy") || absl::EndsWith(series.name, "mean_iou");
+      if (summary && series.points.size() > 1 && std::find(names.begin(), names.end(), series.name) == names.end()) names.push_back(series.name);
+    }
+  }
+  return names;
+}
+
+/// What probes other than skills measured, arm by arm.
+std::string measures(const std::vector<ReportArm>& arms, bool with_rest) {
+  std::string html;
+  for (std::size_t i = 0; i < arms.size(); ++i) {
+    // Without labels the mean overlap stands in the table of skills already.
+    const bool boxes = with_rest || std::any_of(arms[i].metrics.begin(), arms[i].metrics.end(), [](const auto& metric) { return absl::StartsWith(metric.first, "boxes/"); });
+    const std::string tables = absl::StrCat(region_table(arms[i], arm_colour(i)), boxes ? box_table(arms[i], arm_colour(i)) : "", with_rest ? other_table(arms[i]) : "");
+    if (!tables.empty() && arms.size() > 1) absl::StrAppend(&html, "<h3>", escaped(arms[i].name), "</h3>");
+    html += tables;
+  }
+  return html;
 }
 
 std::vector<std::string> loss_names(const std::vector<ReportArm>& arms) {
@@ -157,15 +128,18 @@ std::string render_report(const ReportContent& content) {
                                   escaped(content.title), "</title><style>", kStyle, "</style></head><body><main><h1>", escaped(content.title), "</h1><p class=\"lead\">",
                                   escaped(content.introduction), "</p>", legend(content.arms));
   if (!skills.empty()) {
-    absl::StrAppend(&html, "<h2>What was learned</h2><p>Share of held-out pairs where image-text matching on the whole picture, with no box given, ranks the true text strictly above the false one. "
-                           "50 is chance. “Shuffled” shows the same texts with other pictures and must stay near 50; “unseen pairs” name a colour and shape that training never showed together.</p>",
-                    skill_table(content.arms, skills), "<h2>When it was learned</h2>");
     std::vector<std::string> names;
     for (const std::string& skill : skills) names.push_back("skills/" + skill + "/accuracy");
-    absl::StrAppend(&html, charts(content.arms, names, true, {.low = 0.4, .high = 1.0, .reference = 0.5, .as_percent = true}));
-  } else if (!content.arms.empty() && !content.arms[0].metrics.empty()) {
-    absl::StrAppend(&html, "<h2>What was learned</h2>");
-    for (const ReportArm& arm : content.arms) absl::StrAppend(&html, metric_table(arm));
+    absl::StrAppend(&html, "<h2>What was learned</h2><p>Share of held-out pairs where image-text matching on the whole picture, with no box given, ranks the true text strictly above the false one, in percent. "
+                           "50 is chance. “Shuffled” shows the same texts with other pictures and must stay within 5 points of 50, or texts alone would decide; “unseen” pairs name a colour and shape that "
+                           "training never showed together. A number is green where an arm leads all others by more than two standard errors.</p>",
+                    skill_table(content.arms, skills), "<h2>When it was learned</h2><p>The same share over training steps; the dashed line is chance. Points before the last come from fewer pairs and "
+                                                       "move by some points from one to the next. Rest the pointer on a point to read it.</p>",
+                    legend(content.arms), charts(content.arms, names, true, {.low = 0.4, .high = 1.0, .reference = 0.5, .as_percent = true}), measures(content.arms, false));
+  } else if (const std::string tables = measures(content.arms, true); !tables.empty()) {
+    absl::StrAppend(&html, "<h2>What was learned</h2>", tables);
+    const std::vector<std::string> summaries = summary_names(content.arms);
+    if (!summaries.empty()) absl::StrAppend(&html, "<h2>When it was learned</h2><p>Summaries on held-out data over training steps.</p>", charts(content.arms, summaries, true, {.low = 0.0, .high = 1.0}));
   }
   if (!content.notes.empty()) {
     absl::StrAppend(&html, "<h2>How to read this</h2><ul>");
@@ -173,8 +147,9 @@ std::string render_report(const ReportContent& content) {
     absl::StrAppend(&html, "</ul>");
   }
   if (!content.pictures.empty()) absl::StrAppend(&html, "<h2>Boxes on held-out pictures</h2><p>", escaped(content.pictures_caption), "</p>", picture_grid(content.pictures));
-  absl::StrAppend(&html, "<h2>Losses</h2><p>Each loss as it was logged; a loss that an arm does not have has no line.</p>", charts(content.arms, loss_names(content.arms), false, {.low = 0.0}));
-  absl::StrAppend(&html, "<h2>Data left out</h2>", skipped_section(content.arms), "<h2>Settings</h2>");
+  absl::StrAppend(&html, "<h2>Losses</h2><p>Each loss as it was logged while training; lower is better. A loss that was not computed has no line.</p>", legend(content.arms), charts(content.arms, loss_names(content.arms), false, {.low = 0.0}));
+  absl::StrAppend(&html, "<h2>Data left out</h2>", skipped_section(content.arms),
+                  "<h2>Settings</h2><p>The resolved configuration, complete: saved to a file it repeats the run.</p>");
   for (const auto& [name, yaml] : content.settings) absl::StrAppend(&html, "<details><summary>", escaped(name), "</summary><pre>", escaped(yaml), "</pre></details>");
   absl::StrAppend(&html, "<footer>", escaped(content.environment), "</footer></main></body></html>\n");
   return html;

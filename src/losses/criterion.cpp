@@ -44,11 +44,14 @@ Criterion& Criterion::add(std::string name, LossTermPtr term, double weight, std
   return *this;
 }
 
+void Criterion::connect() {
+  if (connected_) return;
+  for (const Entry& entry : entries_) entry.term->connect(*this);
+  connected_ = true;
+}
+
 LossReport Criterion::forward(ForwardPass& pass) {
-  if (!connected_) {
-    for (const Entry& entry : entries_) entry.term->connect(*this);
-    connected_ = true;
-  }
+  connect();
   struct Part {
     std::string name;
     double weight;
@@ -135,6 +138,7 @@ std::shared_ptr<Criterion> make_criterion(const CriterionConfig& config, const F
     }
     criterion->add(name, term.term.make(spec), term.weight, streams);
   }
+  criterion->connect();
   return criterion;
 }
 

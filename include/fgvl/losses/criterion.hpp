@@ -43,6 +43,9 @@ class Criterion : public torch::nn::Module, private TermLookup {
     return add(std::move(name), make_term(options, spec_), weight);
   }
 
+  /// Resolves what terms say of one another; throws c10::Error for a name that does not exist. `forward` does it when nobody did.
+  void connect();
+
   LossReport forward(ForwardPass& pass);
 
   LossTermPtr find(std::string_view name) const override;

@@ -1,0 +1,16 @@
+# cmake -P: install the build tree, then configure, build and run a consumer of the installed package.
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "${ARGN}\n${output}")
+  endif()
+  message("${output}")
+endfunction()
+set(prefix ${BUILD}/installed)
+set(consumer ${BUILD}/consumer)
+file(REMOVE_RECURSE ${prefix} ${consumer})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+run(${CMAKE_COMMAND} -S ${SOURCE}/examples/cmake_project -B ${consumer} -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM} -DCMAKE_PREFIX_PATH=${prefix}
+    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER})
+run(${CMAKE_COMMAND} --build ${consumer})
+run(${consumer}/app)
