@@ -9,7 +9,7 @@
 namespace fgvl::eval {
 namespace {
 
-constexpr double kWidth = 360, kHeight = 212, kLeft = 42, kRight = 10, kTop = 10, kBottom = 38;
+constexpr double kWidth = 360, kHeight = 212, kLeft = 42, kRight = 18, kTop = 10, kBottom = 38;
 constexpr std::size_t kMaxPoints = 150;  // a line; more are averaged in groups
 
 /// A round step that cuts `span` into about four.

@@ -38,7 +38,7 @@ std::string legend(const std::vector<ReportArm>& arms) {
   if (arms.size() < 2) return "";
   std::string html = "<div class=\"legend\">";
   for (std::size_t i = 0; i < arms.size(); ++i) {
-    absl::StrAppend(&html, "<span><span class=\"swatch\" style=\"background:", arm_colour(i), "\"></span><b>", escaped(arms[i].name), "</b> ", escaped(arms[i].description), "</span>");
+    absl::StrAppend(&html, "<span><span class=\"swatch\" style=\"background:", arm_colour(i, arms.size()), "\"></span><b>", escaped(arms[i].name), "</b> ", escaped(arms[i].description), "</span>");
   }
   return html + "</div>";
 }
@@ -59,7 +59,7 @@ std::string charts(const std::vector<ReportArm>& arms, const std::vector<std::st
     std::vector<ChartLine> lines;
     for (std::size_t i = 0; i < arms.size(); ++i) {
       const Series* series = find(probes ? arms[i].history.probes : arms[i].history.losses, name);
-      if (series != nullptr && !series->points.empty()) lines.push_back({arms[i].name, arm_colour(i), series->points});
+      if (series != nullptr && !series->points.empty()) lines.push_back({arms[i].name, arm_colour(i, arms.size()), series->points});
     }
     if (lines.empty()) continue;
     absl::StrAppend(&html, "<div class=\"card\"><p class=\"chart-title\">", chart_title(name), "</p>", line_chart(lines, options), "</div>");
@@ -95,7 +95,7 @@ std::string measures(const std::vector<ReportArm>& arms, bool with_rest) {
   for (std::size_t i = 0; i < arms.size(); ++i) {
     // Without labels the mean overlap stands in the table of skills already.
     const bool boxes = with_rest || std::any_of(arms[i].metrics.begin(), arms[i].metrics.end(), [](const auto& metric) { return absl::StartsWith(metric.first, "boxes/"); });
-    const std::string tables = absl::StrCat(region_table(arms[i], arm_colour(i)), boxes ? box_table(arms[i], arm_colour(i)) : "", with_rest ? other_table(arms[i]) : "");
+    const std::string tables = absl::StrCat(region_table(arms[i], arm_colour(i, arms.size())), boxes ? box_table(arms[i], arm_colour(i, arms.size())) : "", with_rest ? other_table(arms[i]) : "");
     if (!tables.empty() && arms.size() > 1) absl::StrAppend(&html, "<h3>", escaped(arms[i].name), "</h3>");
     html += tables;
   }
@@ -133,8 +133,8 @@ std::string render_report(const ReportContent& content) {
     absl::StrAppend(&html, "<h2>What was learned</h2><p>Share of held-out pairs where image-text matching on the whole picture, with no box given, ranks the true text strictly above the false one, in percent. "
                            "50 is chance. “Shuffled” shows the same texts with other pictures and must stay within 5 points of 50, or texts alone would decide; “unseen” pairs name a colour and shape that "
                            "training never showed together. A number is green where an arm leads all others by more than two standard errors.</p>",
-                    skill_table(content.arms, skills), "<h2>When it was learned</h2><p>The same share over training steps; the dashed line is chance. Points before the last come from fewer pairs and "
-                                                       "move by some points from one to the next. Rest the pointer on a point to read it.</p>",
+                    skill_table(content.arms, skills), "<h2>When it was learned</h2><p>The same share over training steps; the dashed line is chance. Probes during training may use fewer pairs than the last, and then "
+                                                       "move by some points by chance. Rest the pointer on a point to read it.</p>",
                     legend(content.arms), charts(content.arms, names, true, {.low = 0.4, .high = 1.0, .reference = 0.5, .as_percent = true}), measures(content.arms, false));
   } else if (const std::string tables = measures(content.arms, true); !tables.empty()) {
     absl::StrAppend(&html, "<h2>What was learned</h2>", tables);

@@ -66,6 +66,12 @@ std::string table(const std::string& head, const std::string& rows) {
   return absl::StrCat("<div class=\"card scroll\"><table><thead><tr>", head, "</tr></thead><tbody>", rows, "</tbody></table></div>");
 }
 
+/// " 47 of 48 pictures could be read.", by metrics <prefix>images and <prefix>images_of.
+std::string coverage(const ReportArm& arm, const std::string& prefix) {
+  const double used = value(arm, prefix + "images"), all = value(arm, prefix + "images_of");
+  return std::isfinite(used) && std::isfinite(all) ? absl::StrCat(" ", count(used), " of ", count(all), " pictures could be read.") : "";
+}
+
 std::string readable(const std::string& name) { return escaped(absl::StrReplaceAll(name, {{"/", " › "}, {"_", " "}})); }
 
 }  // namespace
@@ -79,7 +85,7 @@ std::string escaped(const std::string& text) {
   return absl::StrReplaceAll(visible, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
 }
 
-const char* arm_colour(std::size_t index) { return kColours[index % std::size(kColours)]; }
+const char* arm_colour(std::size_t index, std::size_t count) { return kColours[(count == 1 ? index + 1 : index) % std::size(kColours)]; }
 
 std::vector<std::string> skills_of(const std::vector<ReportArm>& arms) {
   std::vector<std::string> skills;
@@ -100,19 +106,19 @@ std::string skill_table(const std::vector<ReportArm>& arms, const std::vector<st
     absl::StrAppend(&rows, "<tr><td>", escaped(skill), "</td>");
     double pairs = NAN, unseen = NAN;
     for (std::size_t i = 0; i < arms.size(); ++i) {
-      absl::StrAppend(&rows, skill_cell(arms[i], prefix, static_cast<std::ptrdiff_t>(i) == leader, arm_colour(i)));
+      absl::StrAppend(&rows, skill_cell(arms[i], prefix, static_cast<std::ptrdiff_t>(i) == leader, arm_colour(i, arms.size())));
       pairs = std::fmax(pairs, value(arms[i], prefix + "n"));
       unseen = std::fmax(unseen, value(arms[i], prefix + "unseen_n"));
     }
     absl::StrAppend(&rows, "<td>", count(pairs), std::isfinite(unseen) ? absl::StrCat("<small>unseen ", count(unseen), "</small>") : "", "</td></tr>");
   }
-  double boxes = NAN;
-  for (const ReportArm& arm : arms) boxes = std::fmax(boxes, value(arm, "box_n"));
-  if (std::isfinite(boxes)) {
+  if (std::any_of(arms.begin(), arms.end(), [](const ReportArm& arm) { return std::isfinite(value(arm, "box_mean_iou")); })) {
+    double boxes = NAN;
+    for (const ReportArm& arm : arms) boxes = std::fmax(boxes, value(arm, "box_n"));
     absl::StrAppend(&rows, "<tr><td>boxes<small>mean overlap (IoU)</small></td>");
     for (std::size_t i = 0; i < arms.size(); ++i) {
       const double iou = value(arms[i], "box_mean_iou");
-      absl::StrAppend(&rows, "<td>", std::isfinite(iou) ? barred(fraction(iou), iou, arm_colour(i)) : "–", "</td>");
+      absl::StrAppend(&rows, "<td>", std::isfinite(iou) ? barred(fraction(iou), iou, arm_colour(i, arms.size())) : "–", "</td>");
     }
     absl::StrAppend(&rows, "<td>", count(boxes), "</td></tr>");
   }
@@ -138,7 +144,8 @@ std::string region_table(const ReportArm& arm, const char* colour) {
   absl::StrAppend(&rows, "<tr class=\"baseline\"><td>always the commonest class</td><td>", percent(majority), "</td><td>", percent(majority), "</td><td></td></tr>");
   absl::StrAppend(&rows, "<tr class=\"baseline\"><td>from the area of the box alone</td><td>", percent(area), "</td><td>–</td><td></td></tr>");
   return absl::StrCat("<h3>Which label fits a region</h3><p>Share of held-out regions whose own label is the most similar of all labels, in percent. Because the size of a box can give a class away, "
-                      "each region is also seen through a window of one fixed size centred on it, where only what it looks like can tell.</p>",
+                      "each region is also seen through a window of one fixed size centred on it, where only what it looks like can tell.",
+                      coverage(arm, "region_"), "</p>",
                       table("<th>class</th><th>true box<small>% right</small></th><th>fixed window<small>% right</small></th><th>regions</th>", rows));
 }
 
@@ -156,7 +163,8 @@ std::string box_table(const ReportArm& arm, const char* colour) {
   }
   absl::StrAppend(&rows, row("all", mean, value(arm, "box_hit_at_0.5"), NAN, value(arm, "box_n")));
   return absl::StrCat("<h3>Where a text points</h3><p>Boxes predicted from a text on the whole picture, where the text names one region only. A hit overlaps the true box by at least half (IoU 0.5). "
-                      "“Constant box” is what the training split's mean box of that label reaches without looking at the picture.</p>",
+                      "“Constant box” is what the training split's mean box of that label reaches without looking at the picture.",
+                      coverage(arm, "box_"), "</p>",
                       table("<th>label</th><th>mean overlap<small>IoU</small></th><th>hits<small>%</small></th><th>constant box<small>IoU</small></th><th>boxes</th>", rows));
 }
 
@@ -164,7 +172,7 @@ std::string other_table(const ReportArm& arm) {
   std::string rows;
   for (const auto& [name, number] : arm.metrics) {
     const bool shown_above = absl::StartsWith(name, "skills/") || absl::StartsWith(name, "regions/") || absl::StartsWith(name, "boxes/") || absl::StartsWith(name, "box_mean") ||
-                             absl::StartsWith(name, "box_hit") || name == "box_n";
+                             absl::StartsWith(name, "box_hit") || name == "box_n" || absl::StartsWith(name, "box_images") || absl::StartsWith(name, "region_images");
     if (shown_above) continue;
     std::string shown = "–";
     if (const auto* real = std::get_if<double>(&number)) shown = fraction(*real);

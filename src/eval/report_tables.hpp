@@ -9,8 +9,8 @@ namespace fgvl::eval {
 /// `text` with the characters that mean something in HTML replaced, and without control characters.
 std::string escaped(const std::string& text);
 
-/// CSS colour of arm `index`; readable on light and dark.
-const char* arm_colour(std::size_t index);
+/// CSS colour of arm `index` of `count`; readable on light and dark. The first of several is grey: what the others are compared with.
+const char* arm_colour(std::size_t index, std::size_t count);
 
 /// Names <skill> of metrics "skills/<skill>/..." of any arm, in order of first appearance.
 std::vector<std::string> skills_of(const std::vector<ReportArm>& arms);
