@@ -46,6 +46,12 @@ int run(int argc, char** argv) {
   add_config_reference(app, chosen);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
+      return fail(std::string("no subcommand '") + argv[1] + "'; there are train, eval, ground, demo, info and config-reference", ExitCode::kUsage);
+    }
+    app.exit(error);
+    return finish(ExitCode::kUsage);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : finish(ExitCode::kUsage);
   }

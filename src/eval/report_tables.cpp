@@ -41,10 +41,12 @@ std::ptrdiff_t clear_leader(const std::vector<ReportArm>& arms, const std::strin
 }
 
 std::string skill_cell(const ReportArm& arm, const std::string& skill, bool best, const char* colour) {
-  const double accuracy = value(arm, skill + "accuracy"), shuffled = value(arm, skill + "shuffled_accuracy"), unseen = value(arm, skill + "unseen_accuracy");
+  const double accuracy = value(arm, skill + "accuracy"), shuffled = value(arm, skill + "shuffled_accuracy"),
+               unseen = value(arm, skill + "unseen_accuracy");
   std::vector<std::string> notes;
   const bool suspicious = std::abs(shuffled - 0.5) > kShuffledTolerance;
-  if (std::isfinite(shuffled)) notes.push_back(absl::StrCat(suspicious ? "<span class=\"warn\">" : "", "shuffled ", percent(shuffled), suspicious ? "</span>" : ""));
+  if (std::isfinite(shuffled))
+    notes.push_back(absl::StrCat(suspicious ? "<span class=\"warn\">" : "", "shuffled ", percent(shuffled), suspicious ? "</span>" : ""));
   if (std::isfinite(unseen)) notes.push_back(absl::StrCat("unseen ", percent(unseen)));
   std::string html = absl::StrCat("<td", best ? " class=\"best\"" : "", ">", barred(percent(accuracy), accuracy, colour), "<small>");
   for (std::size_t i = 0; i < notes.size(); ++i) absl::StrAppend(&html, i > 0 ? " · " : "", notes[i]);
@@ -110,7 +112,8 @@ std::string skill_table(const std::vector<ReportArm>& arms, const std::vector<st
       pairs = std::fmax(pairs, value(arms[i], prefix + "n"));
       unseen = std::fmax(unseen, value(arms[i], prefix + "unseen_n"));
     }
-    absl::StrAppend(&rows, "<td>", count(pairs), std::isfinite(unseen) ? absl::StrCat("<small>unseen ", count(unseen), "</small>") : "", "</td></tr>");
+    absl::StrAppend(&rows, "<td>", count(pairs), std::isfinite(unseen) ? absl::StrCat("<small>unseen ", count(unseen), "</small>") : "",
+                    "</td></tr>");
   }
   if (std::any_of(arms.begin(), arms.end(), [](const ReportArm& arm) { return std::isfinite(value(arm, "box_mean_iou")); })) {
     double boxes = NAN;
@@ -141,12 +144,15 @@ std::string region_table(const ReportArm& arm, const char* colour) {
   std::string rows = row("all classes alike (balanced)", "balanced_accuracy", "n");
   for (const std::string& label : labels) absl::StrAppend(&rows, row(label, "per_class/" + label + "/accuracy", "per_class/" + label + "/n"));
   const double majority = value(arm, "regions/baselines/majority"), area = value(arm, "regions/baselines/box_area");
-  absl::StrAppend(&rows, "<tr class=\"baseline\"><td>always the commonest class</td><td>", percent(majority), "</td><td>", percent(majority), "</td><td></td></tr>");
+  absl::StrAppend(&rows, "<tr class=\"baseline\"><td>always the commonest class</td><td>", percent(majority), "</td><td>", percent(majority),
+                  "</td><td></td></tr>");
   absl::StrAppend(&rows, "<tr class=\"baseline\"><td>from the area of the box alone</td><td>", percent(area), "</td><td>–</td><td></td></tr>");
-  return absl::StrCat("<h3>Which label fits a region</h3><p>Share of held-out regions whose own label is the most similar of all labels, in percent. Because the size of a box can give a class away, "
-                      "each region is also seen through a window of one fixed size centred on it, where only what it looks like can tell.",
-                      coverage(arm, "region_"), "</p>",
-                      table("<th>class</th><th>true box<small>% right</small></th><th>fixed window<small>% right</small></th><th>regions</th>", rows));
+  return absl::StrCat(
+      "<h3>Which label fits a region</h3><p>Share of held-out regions whose own label is the most similar of all labels, in percent. Because the "
+      "size of a box can give a class away, "
+      "each region is also seen through a window of one fixed size centred on it, where only what it looks like can tell.",
+      coverage(arm, "region_"), "</p>",
+      table("<th>class</th><th>true box<small>% right</small></th><th>fixed window<small>% right</small></th><th>regions</th>", rows));
 }
 
 std::string box_table(const ReportArm& arm, const char* colour) {
@@ -154,25 +160,31 @@ std::string box_table(const ReportArm& arm, const char* colour) {
   const double mean = value(arm, "box_mean_iou");
   if (labels.empty() && !std::isfinite(mean)) return "";
   const auto row = [&](const std::string& name, double iou, double hits, double constant, double n) {
-    return absl::StrCat("<tr><td>", escaped(name), "</td><td>", barred(fraction(iou), iou, colour), "</td><td>", barred(percent(hits), hits, colour), "</td><td>", fraction(constant), "</td><td>", count(n), "</td></tr>");
+    return absl::StrCat("<tr><td>", escaped(name), "</td><td>", barred(fraction(iou), iou, colour), "</td><td>", barred(percent(hits), hits, colour),
+                        "</td><td>", fraction(constant), "</td><td>", count(n), "</td></tr>");
   };
   std::string rows;
   for (const std::string& label : labels) {
     const std::string prefix = absl::StrCat("boxes/", label, "/");
-    absl::StrAppend(&rows, row(label, value(arm, prefix + "mean_iou"), value(arm, prefix + "hit_at_0.5"), value(arm, prefix + "constant_box_iou"), value(arm, prefix + "n")));
+    absl::StrAppend(&rows, row(label, value(arm, prefix + "mean_iou"), value(arm, prefix + "hit_at_0.5"), value(arm, prefix + "constant_box_iou"),
+                               value(arm, prefix + "n")));
   }
   absl::StrAppend(&rows, row("all", mean, value(arm, "box_hit_at_0.5"), NAN, value(arm, "box_n")));
-  return absl::StrCat("<h3>Where a text points</h3><p>Boxes predicted from a text on the whole picture, where the text names one region only. A hit overlaps the true box by at least half (IoU 0.5). "
-                      "“Constant box” is what the training split's mean box of that label reaches without looking at the picture.",
-                      coverage(arm, "box_"), "</p>",
-                      table("<th>label</th><th>mean overlap<small>IoU</small></th><th>hits<small>%</small></th><th>constant box<small>IoU</small></th><th>boxes</th>", rows));
+  return absl::StrCat(
+      "<h3>Where a text points</h3><p>Boxes predicted from a text on the whole picture, where the text names one region only. A hit overlaps the "
+      "true box by at least half (IoU 0.5). "
+      "“Constant box” is what the training split's mean box of that label reaches without looking at the picture.",
+      coverage(arm, "box_"), "</p>",
+      table("<th>label</th><th>mean overlap<small>IoU</small></th><th>hits<small>%</small></th><th>constant box<small>IoU</small></th><th>boxes</th>",
+            rows));
 }
 
 std::string other_table(const ReportArm& arm) {
   std::string rows;
   for (const auto& [name, number] : arm.metrics) {
-    const bool shown_above = absl::StartsWith(name, "skills/") || absl::StartsWith(name, "regions/") || absl::StartsWith(name, "boxes/") || absl::StartsWith(name, "box_mean") ||
-                             absl::StartsWith(name, "box_hit") || name == "box_n" || absl::StartsWith(name, "box_images") || absl::StartsWith(name, "region_images");
+    const bool shown_above = absl::StartsWith(name, "skills/") || absl::StartsWith(name, "regions/") || absl::StartsWith(name, "boxes/") ||
+                             absl::StartsWith(name, "box_mean") || absl::StartsWith(name, "box_hit") || name == "box_n" ||
+                             absl::StartsWith(name, "box_images") || absl::StartsWith(name, "region_images");
     if (shown_above) continue;
     std::string shown = "–";
     if (const auto* real = std::get_if<double>(&number)) shown = fraction(*real);

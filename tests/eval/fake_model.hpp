@@ -35,7 +35,8 @@ class FakePass final : public ForwardPass {
   const TextFeatures& masked_text() override { return text_; }
   const TextFeatures& foil_text() override { return text_; }
   Tensor fuse(const FusionQuery& query) override {
-    TORCH_CHECK(query.visual == VisualInput::kImage && query.text_index.equal(torch::arange(batch_.text_count())), "only whole images, for all texts in order");
+    TORCH_CHECK(query.visual == VisualInput::kImage && query.text_index.equal(torch::arange(batch_.text_count())),
+                "only whole images, for all texts in order");
     return answers_.match(batch_, query.visual_index).view({-1, 1, 1});
   }
   const Tensor& matched() override { return matched_ = answers_.match(batch_, batch_.text_to_image).view({-1, 1}); }
@@ -58,7 +59,9 @@ class FakePass final : public ForwardPass {
 
 class FakeModel final : public models::Model {
  public:
-  FakeModel() : trained(register_module("trained", torch::nn::BatchNorm1d(2))), frozen(register_module("frozen", torch::nn::BatchNorm1d(2))) { frozen->eval(); }
+  FakeModel() : trained(register_module("trained", torch::nn::BatchNorm1d(2))), frozen(register_module("frozen", torch::nn::BatchNorm1d(2))) {
+    frozen->eval();
+  }
   FeatureSpec spec() const override { return {.fusion_width = 1, .embed_dim = 1, .vocab_size = 1}; }
   std::unique_ptr<ForwardPass> begin(const RegionBatch& batch, const models::PassOptions&) override {
     batch.validate();

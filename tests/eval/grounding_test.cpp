@@ -12,7 +12,9 @@ using test::Subject;
 
 namespace {
 
-data::Image grey(std::int64_t width, std::int64_t height) { return {width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3), 128)}; }
+data::Image grey(std::int64_t width, std::int64_t height) {
+  return {width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3), 128)};
+}
 
 std::array<int, 3> pixel(const data::Image& image, std::int64_t x, std::int64_t y) {
   const std::size_t i = static_cast<std::size_t>((y * image.width + x) * 3);
@@ -24,7 +26,12 @@ std::array<int, 3> pixel(const data::Image& image, std::int64_t x, std::int64_t 
 TEST_CASE("make_query: texts of interleaved images keep the caller's order", "[eval]") {
   const auto texts = test::pipeline_of({"one two three"});
   // Grouped by image the texts would stand in the order 2, 0, 1, which is not its own inverse.
-  const RegionBatch batch = eval::make_query(torch::zeros({3, 3, 8, 8}), {{.image = 1, .text = "one"}, {.image = 2, .text = "two two"}, {.image = 0, .text = "three", .box = {0.25f, 0.5f, 0.5f, 1.f}, .is_region = true}}, *texts).value();
+  const RegionBatch batch = eval::make_query(torch::zeros({3, 3, 8, 8}),
+                                             {{.image = 1, .text = "one"},
+                                              {.image = 2, .text = "two two"},
+                                              {.image = 0, .text = "three", .box = {0.25f, 0.5f, 0.5f, 1.f}, .is_region = true}},
+                                             *texts)
+                                .value();
   batch.validate();
   CHECK(batch.text_to_image.equal(torch::tensor({1, 2, 0})));
   const auto id = [&](const char* word) { return texts->tokenizer().ids(word)[0]; };
@@ -40,7 +47,9 @@ TEST_CASE("ground: boxes come back in pixels of the picture, scores as probabili
   Subject subject;
   subject.model.answers.match = [](const RegionBatch&, const Tensor&) { return torch::tensor({0.0f, std::log(3.0f)}); };  // sigmoid: 1/2 and 3/4
   subject.model.answers.boxes = [](const RegionBatch&) { return torch::tensor({{0.25f, 0.5f, 0.5f, 0.5f}, {0.9f, 0.9f, 0.4f, 0.4f}}); };
-  subject.model.answers.text_features = subject.model.answers.region_features = [](const RegionBatch&) { return torch::tensor({{1.0f, 0.0f}, {0.0f, 1.0f}}); };
+  subject.model.answers.text_features = subject.model.answers.region_features = [](const RegionBatch&) {
+    return torch::tensor({{1.0f, 0.0f}, {0.0f, 1.0f}});
+  };
   const auto found = eval::ground(subject.input(), *texts, {.size = 16}, grey(200, 100), {"a cat", "dog"}).value();
   REQUIRE(found.size() == 2);
   const auto check_box = [](const data::PixelBox& box, const data::PixelBox& expected) {

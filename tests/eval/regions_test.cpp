@@ -30,7 +30,10 @@ using Records = std::vector<data::Record>;
 train::ProbeContext context_of(Records train, Records held_out) {
   auto registry = data::builtin_datasets();
   registry->add(
-      "list", [train, held_out](const NoOptions&, const data::DatasetContext& context) -> absl::StatusOr<data::DatasetPtr> { return std::make_shared<ListDataset>(context.split == data::Split::kTrain ? train : held_out); },
+      "list",
+      [train, held_out](const NoOptions&, const data::DatasetContext& context) -> absl::StatusOr<data::DatasetPtr> {
+        return std::make_shared<ListDataset>(context.split == data::Split::kTrain ? train : held_out);
+      },
       NoOptions{});
   auto config = std::make_shared<data::DataConfig>(registry);
   config->dataset = data::DatasetChoice(registry, "list");
@@ -59,7 +62,9 @@ Tensor mean_colours(const RegionBatch& batch) {
     const Tensor box = batch.boxes[t] * 40;
     const double cx = box[0].item<double>(), cy = box[1].item<double>(), w = box[2].item<double>(), h = box[3].item<double>();
     const auto low = [](double edge) { return std::max<std::int64_t>(0, std::llround(edge)); };
-    const Tensor inside = batch.images[batch.text_to_image[t].item<std::int64_t>()].slice(1, low(cy - h / 2), low(cy + h / 2)).slice(2, low(cx - w / 2), low(cx + w / 2));
+    const Tensor inside = batch.images[batch.text_to_image[t].item<std::int64_t>()]
+                              .slice(1, low(cy - h / 2), low(cy + h / 2))
+                              .slice(2, low(cx - w / 2), low(cx + w / 2));
     rows.push_back(inside.mean({1, 2}));
   }
   return torch::nn::functional::normalize(torch::stack(rows));
@@ -95,16 +100,18 @@ TEST_CASE("regions: shares per class, balanced accuracy and both baselines are t
   subject.model.answers.region_features = mean_colours;
   subject.model.answers.text_features = named_colours(*context.texts);
   const train::Metrics metrics = eval::make_probe(eval::RegionsOptions{.window_pixels = 4}, context).value()->run(subject.input()).value();
-  CHECK(train::to_json(metrics) ==
-        R"({"regions":{"true_box":{"balanced_accuracy":0.8333333333333334,"n":4,"per_class":{"blue":{"accuracy":1.0,"n":1},"green":{"accuracy":1.0,"n":1},"red":{"accuracy":0.5,"n":2}}},)"
-        R"("fixed_window":{"balanced_accuracy":0.5,"n":4,"per_class":{"blue":{"accuracy":1.0,"n":1},"green":{"accuracy":0.0,"n":1},"red":{"accuracy":0.5,"n":2}}},)"
-        R"("baselines":{"majority":0.3333333333333333,"box_area":0.6666666666666666}},"region_images":2,"region_images_of":2})");
+  CHECK(
+      train::to_json(metrics) ==
+      R"({"regions":{"true_box":{"balanced_accuracy":0.8333333333333334,"n":4,"per_class":{"blue":{"accuracy":1.0,"n":1},"green":{"accuracy":1.0,"n":1},"red":{"accuracy":0.5,"n":2}}},)"
+      R"("fixed_window":{"balanced_accuracy":0.5,"n":4,"per_class":{"blue":{"accuracy":1.0,"n":1},"green":{"accuracy":0.0,"n":1},"red":{"accuracy":0.5,"n":2}}},)"
+      R"("baselines":{"majority":0.3333333333333333,"box_area":0.6666666666666666}},"region_images":2,"region_images_of":2})");
   CHECK(subject.model.is_training());
   CHECK_FALSE(subject.model.ever_in_training);
 }
 
 TEST_CASE("boxes: overlaps, hits and the constant box are those computed by hand, and texts that name two regions are left out", "[eval]") {
-  // The training boxes of "red" are the left half and the whole of a 40 x 20 picture; their mean is its left three quarters: centre (0.375, 0.5), size (0.75, 1).
+  // The training boxes of "red" are the left half and the whole of a 40 x 20 picture; their mean is its left three quarters: centre (0.375, 0.5),
+  // size (0.75, 1).
   data::Record left = picture(20, 40), whole = picture(20, 40);
   add_region(left, {0, 0, 20, 20}, "red", 0);
   add_region(whole, {0, 0, 40, 20}, "red", 0);

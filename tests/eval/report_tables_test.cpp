@@ -29,13 +29,27 @@ TEST_CASE("skill_table: a shuffled control further than 5 points from one half i
 
 TEST_CASE("render_report: a run without skills shows regions, boxes, baselines and how many pictures were read", "[report]") {
   ReportArm arm{"cells", "", {}, {}, 1, 1, {}};
-  arm.metrics = {{"regions/true_box/balanced_accuracy", 0.9}, {"regions/true_box/n", std::int64_t{70}}, {"regions/true_box/per_class/W<B>C/accuracy", 0.875}, {"regions/true_box/per_class/W<B>C/n", std::int64_t{8}},
-                 {"regions/fixed_window/balanced_accuracy", 0.8}, {"regions/fixed_window/per_class/W<B>C/accuracy", 0.625}, {"regions/baselines/majority", 0.333}, {"regions/baselines/box_area", 0.97},
-                 {"region_images", std::int64_t{47}}, {"region_images_of", std::int64_t{48}}, {"box_mean_iou", 0.5}, {"box_n", std::int64_t{46}}, {"boxes/W<B>C/mean_iou", 0.71}, {"boxes/W<B>C/hit_at_0.5", 0.9},
-                 {"boxes/W<B>C/n", std::int64_t{46}}, {"boxes/W<B>C/constant_box_iou", 0.19}, {"own/measure", 0.125}};
+  arm.metrics = {{"regions/true_box/balanced_accuracy", 0.9},
+                 {"regions/true_box/n", std::int64_t{70}},
+                 {"regions/true_box/per_class/W<B>C/accuracy", 0.875},
+                 {"regions/true_box/per_class/W<B>C/n", std::int64_t{8}},
+                 {"regions/fixed_window/balanced_accuracy", 0.8},
+                 {"regions/fixed_window/per_class/W<B>C/accuracy", 0.625},
+                 {"regions/baselines/majority", 0.333},
+                 {"regions/baselines/box_area", 0.97},
+                 {"region_images", std::int64_t{47}},
+                 {"region_images_of", std::int64_t{48}},
+                 {"box_mean_iou", 0.5},
+                 {"box_n", std::int64_t{46}},
+                 {"boxes/W<B>C/mean_iou", 0.71},
+                 {"boxes/W<B>C/hit_at_0.5", 0.9},
+                 {"boxes/W<B>C/n", std::int64_t{46}},
+                 {"boxes/W<B>C/constant_box_iou", 0.19},
+                 {"own/measure", 0.125}};
   arm.history.probes = {{"boxes/W<B>C/mean_iou", {{250, 0.4}, {500, 0.71}}}};
   const std::string html = render_report({.title = "cells", .introduction = "Control\x01 characters go.", .arms = {arm}});
-  for (const char* expected : {"W&lt;B&gt;C", "87.5", "62.5", "97.0", "33.3", "47 of 48 pictures", "0.710", "0.190", "own › measure", "0.125", "step 500: 0.71", "Control characters go."}) {
+  for (const char* expected : {"W&lt;B&gt;C", "87.5", "62.5", "97.0", "33.3", "47 of 48 pictures", "0.710", "0.190", "own › measure", "0.125",
+                               "step 500: 0.71", "Control characters go."}) {
     INFO(expected);
     CHECK(contains(html, expected));
   }

@@ -44,7 +44,8 @@ std::function<Tensor(const RegionBatch&, const Tensor&)> oracle(const SkillsFixt
     for (const bool unseen : {false, true}) {
       if (unseen && skill == "counting") continue;
       for (const auto& pair : data::synthetic_skill_pairs(fixture.options.scenes, skill, unseen ? 20 : kPairs, unseen)) {
-        truths->emplace(picture_key(data::model_input(data::from_tensor(pair.image), fixture.config->image)), fixture.context.texts->encode(pair.text));
+        truths->emplace(picture_key(data::model_input(data::from_tensor(pair.image), fixture.config->image)),
+                        fixture.context.texts->encode(pair.text));
       }
     }
   }
@@ -94,7 +95,9 @@ TEST_CASE("skills: who reads the text and not the picture stays near one half, o
   fixture.options.unseen_pairs = 0;
   Subject subject;
   // A pseudo-random number for every text.
-  subject.model.answers.match = [](const RegionBatch& batch, const Tensor&) { return (batch.text_key.remainder(1000003) * 7919).remainder(1000003).to(torch::kFloat); };
+  subject.model.answers.match = [](const RegionBatch& batch, const Tensor&) {
+    return (batch.text_key.remainder(1000003) * 7919).remainder(1000003).to(torch::kFloat);
+  };
   const train::Metrics metrics = fixture.run(subject);
   for (const std::string& skill : data::synthetic_skills()) {
     INFO(skill);
