@@ -1,0 +1,117 @@
+// Where one training step of a configuration spends its time: benchmark_train_step CONFIG [steps]
+// Prints medians of the stages, and the operators by their own time, as PyTorch's profiler saw them.
+#include <algorithm>
+#include <chrono>
+#include <iomanip>
+#include <iostream>
+#include <map>
+
+#include <torch/csrc/autograd/profiler.h>
+#include <torch/torch.h>
+
+#include "fgvl/core/config.hpp"
+#include "fgvl/data/data_config.hpp"
+#include "fgvl/eval/probes.hpp"
+#include "fgvl/losses/criterion.hpp"
+#include "fgvl/train/run_config.hpp"
+
+using namespace fgvl;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+double milliseconds(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double, std::milli>(end - begin).count(); }
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// Own time of every operator: the time between its push and pop, less that of the operators inside it.
+std::map<std::string, double> own_times(const torch::autograd::profiler::thread_event_lists& threads) {
+  std::map<std::string, double> own;
+  for (const auto& events : threads) {
+    struct Open {
+      const torch::autograd::profiler::LegacyEvent* event;
+      double inside = 0;
+    };
+    std::vector<Open> stack;
+    for (const auto& event : events) {
+      if (event.kindStr() == "push") {
+        stack.push_back({&event});
+      } else if (event.kindStr() == "pop" && !stack.empty()) {
+        const double total = stack.back().event->cpuElapsedUs(event) / 1000;
+        own[stack.back().event->name()] += total - stack.back().inside;
+        stack.pop_back();
+        if (!stack.empty()) stack.back().inside += total;
+      }
+    }
+  }
+  return own;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) return std::cerr << "usage: benchmark_train_step CONFIG [steps]" << std::endl, 2;
+  const int steps = argc > 2 ? std::atoi(argv[2]) : 30;
+  train::RunRegistries registries;
+  registries.probes = eval::builtin_probes();
+  const auto document = config::Document::load(argv[1]);
+  if (!document.ok()) return std::cerr << document.status().message() << std::endl, 2;
+  const auto read = config::read(*document, train::RunConfig(registries));
+  if (!read.ok()) return std::cerr << read.status().message() << std::endl, 2;
+  const train::RunConfig& config = *read;
+  auto streams = data::open_streams(config.data, data::Split::kTrain);
+  if (!streams.ok()) return std::cerr << streams.status().message() << std::endl, 3;
+  const auto texts = data::make_text_pipeline(config.data, *streams).value();
+  auto loader = data::Loader::make(*streams, config.data.image, texts, config.data.loader).value();
+  const auto model = models::make_model(config.model, texts->tokenizer().size(), 1);
+  const auto criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
+  std::vector<torch::Tensor> parameters = model->parameters();
+  for (const torch::Tensor& parameter : criterion->parameters()) parameters.push_back(parameter);
+  torch::optim::AdamW optimizer(parameters, 1e-3);
+
+  std::map<std::string, std::vector<double>> stages;
+  std::map<std::string, double> operators;
+  for (int step = 0; step < steps + 3; ++step) {
+    using namespace torch::autograd::profiler;
+    const bool profiled = step == steps + 2;
+    const Clock::time_point start = Clock::now();
+    const RegionBatch batch = loader->next().value();
+    const Clock::time_point loaded = Clock::now();
+    if (profiled) enableProfilerLegacy(ProfilerConfig(ProfilerState::CPU, false, false));
+    auto pass = model->begin(batch, {.seed = 1, .step = static_cast<std::uint64_t>(step)});
+    const losses::LossReport report = criterion->forward(*pass);
+    const Clock::time_point forward = Clock::now();
+    optimizer.zero_grad();
+    report.total.backward();
+    const Clock::time_point backward = Clock::now();
+    if (profiled) {
+      operators = own_times(disableProfilerLegacy());
+      break;
+    }
+    optimizer.step();
+    const Clock::time_point end = Clock::now();
+    if (step < 2) continue;  // warm-up
+    stages["1 wait for data"].push_back(milliseconds(start, loaded));
+    stages["2 forward"].push_back(milliseconds(loaded, forward));
+    stages["3 backward"].push_back(milliseconds(forward, backward));
+    stages["4 optimizer"].push_back(milliseconds(backward, end));
+    stages["5 whole step"].push_back(milliseconds(start, end));
+  }
+  std::cout << std::fixed << std::setprecision(1) << at::get_num_threads() << " threads, " << config.data.loader.batch_size << " images a step, medians of " << steps << " steps\n";
+  for (const auto& [stage, times] : stages) std::cout << "  " << std::left << std::setw(18) << stage.substr(2) << std::right << std::setw(9) << median(times) << " ms\n";
+  std::vector<std::pair<double, std::string>> ranked;
+  double total = 0;
+  for (const auto& [name, time] : operators) {
+    ranked.emplace_back(time, name);
+    total += time;
+  }
+  std::sort(ranked.rbegin(), ranked.rend());
+  std::cout << "operators by own time, one step\n";
+  for (std::size_t i = 0; i < std::min<std::size_t>(15, ranked.size()); ++i) {
+    std::cout << "  " << std::left << std::setw(52) << ranked[i].second << std::right << std::setw(8) << ranked[i].first << " ms " << std::setw(6) << 100 * ranked[i].first / total << " %\n";
+  }
+  return 0;
+}
