@@ -30,6 +30,7 @@ absl::StatusOr<ExitCode> evaluate(const Arguments& arguments) {
   train::Metrics metrics;
   std::cerr << "checkpoint " << run.checkpoint << std::endl;
   for (const auto& [name, config] : run.config.probes) {
+    if (config.when == train::When::kDuring) continue;  // the short form of one that runs at the end
     absl::StatusOr<train::ProbePtr> probe = config.probe.make(context);
     if (!probe.ok()) return annotate(probe.status(), "probes." + name);
     absl::StatusOr<train::Metrics> result = (*probe)->run({*run.model, *run.criterion, device});

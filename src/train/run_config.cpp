@@ -14,7 +14,8 @@ config::EnumNames<When> enum_names(When) { return {{When::kAlways, "always"}, {W
 double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps) {
   const double warmup = static_cast<double>(options.warmup_steps), now = static_cast<double>(step), last = static_cast<double>(steps);
   if (now < warmup) return (now + 1) / warmup;
-  const double done = std::clamp((now - warmup) / std::max(1.0, last - warmup), 0.0, 1.0);
+  const double start = options.decay_steps > 0 ? std::max(warmup, last - static_cast<double>(options.decay_steps)) : warmup;
+  const double done = std::clamp((now - start) / std::max(1.0, last - start), 0.0, 1.0);
   switch (options.decay) {
     case Decay::kConstant: return 1.0;
     case Decay::kLinear: return 1.0 - done;
@@ -26,6 +27,7 @@ double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::i
 void visit_fields(config::Visitor& visitor, ScheduleOptions& options) {
   visitor("decay", options.decay, "after the warm-up");
   visitor("warmup_steps", options.warmup_steps, "from 0 to the peak", config::kNonNegative);
+  visitor("decay_steps", options.decay_steps, "the decay takes only the last steps; 0: everything after the warm-up", config::kNonNegative);
 }
 
 void visit_fields(config::Visitor& visitor, OptimizerOptions& options) {

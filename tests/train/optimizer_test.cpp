@@ -45,6 +45,9 @@ TEST_CASE("schedules: warm-up to the peak, then to zero at the last step", "[opt
   CHECK(schedule_factor(linear, 60, 110) == Approx(0.5));
   CHECK(schedule_factor(cosine, 60, 110) == Approx(0.5));
   CHECK(schedule_factor(cosine, 110, 110) == Approx(0.0).margin(1e-12));
+  const ScheduleOptions late{.decay = Decay::kLinear, .warmup_steps = 10, .decay_steps = 20};
+  CHECK(schedule_factor(late, 89, 110) == 1.0);
+  CHECK(schedule_factor(late, 100, 110) == Approx(0.5));
   CHECK(schedule_factor({.decay = Decay::kConstant}, 500, 110) == 1.0);
 }
 

@@ -16,6 +16,7 @@ config::EnumNames<Decay> enum_names(Decay);
 struct ScheduleOptions {
   Decay decay = Decay::kLinear;
   std::int64_t warmup_steps = 0;
+  std::int64_t decay_steps = 0;  ///< the decay takes only the last steps, with the peak before; 0: everything after the warm-up
 };
 void visit_fields(config::Visitor& visitor, ScheduleOptions& options);
 /// Factor of the peak learning rate that step `step` (0-based) of `steps` uses.
