@@ -16,9 +16,10 @@ inline Tensor additive_mask(const Tensor& mask, at::ScalarType dtype) {
   return (1.0 - mask.to(dtype)).mul_(-10000.0).unsqueeze(1).unsqueeze(1);
 }
 
-/// softmax(q k^T / sqrt(d) + mask) v for q [N, heads, L, d], k and v [N, heads, S, d]; `mask` additive or undefined.
-inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask) {
-  return at::scaled_dot_product_attention(query, key, value, mask.defined() ? std::optional<Tensor>(mask.to(query.scalar_type())) : std::nullopt);
+/// softmax(q k^T / sqrt(d) + mask) v, a head at a time, for q [N, L, D], k and v [N, S, D]; `mask` additive or undefined. [N, L, D].
+inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask) {
+  const auto additive = mask.defined() ? std::optional<Tensor>(mask.to(query.scalar_type())) : std::nullopt;
+  return merge_heads(at::scaled_dot_product_attention(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), additive));
 }
 
 }  // namespace fgvl::models

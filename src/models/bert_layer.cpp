@@ -23,12 +23,11 @@ BertAttention::BertAttention(const BertLayerOptions& options, std::int64_t key_w
 }
 
 BertAttention::Projected BertAttention::project(const Tensor& tokens) {
-  return {split_heads(key_(tokens), options_.heads), split_heads(value_(tokens), options_.heads)};
+  return {key_(tokens), value_(tokens)};
 }
 
 Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout) {
-  const Tensor query = split_heads(query_(normed(tokens)), options_.heads);
-  const Tensor attended = dropout(dense_(merge_heads(attend(query, projected.key, projected.value, mask))), options_.dropout);
+  const Tensor attended = dropout(dense_(attend(query_(normed(tokens)), projected.key, projected.value, options_.heads, mask)), options_.dropout);
   return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
 }
 

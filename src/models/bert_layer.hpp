@@ -21,7 +21,7 @@ class BertAttention final : public torch::nn::Module {
   BertAttention(const BertLayerOptions& options, std::int64_t key_width);
 
   struct Projected {
-    Tensor key, value;  ///< [N, heads, S, d]
+    Tensor key, value;  ///< [N, S, D]
   };
   Projected project(const Tensor& tokens);
   /// `tokens` [N, L, D] are the residual stream. Self-attention projects `tokens` itself: pass `context` undefined.

@@ -20,8 +20,7 @@ VitBlock::VitBlock(std::int64_t width, std::int64_t heads, std::int64_t mlp_widt
 
 Tensor VitBlock::forward(const Tensor& tokens, const Tensor& mask) {
   const Tensor normed = norm1_(tokens);
-  const Tensor attended = attend(split_heads(query_(normed), heads_), split_heads(key_(normed), heads_), split_heads(value_(normed), heads_), mask);
-  const Tensor mixed = tokens + out_(merge_heads(attended));
+  const Tensor mixed = tokens + out_(attend(query_(normed), key_(normed), value_(normed), heads_, mask));
   const Tensor wide = widen_(norm2_(mixed));
   return mixed + narrow_(activation_ == Activation::kGelu ? at::gelu(wide) : wide * at::sigmoid(1.702 * wide));
 }

@@ -13,7 +13,7 @@ class Dropout;
 
 /// Keys and values of visual sequences, projected once per distinct sequence and layer.
 struct ProjectedVisuals {
-  std::vector<Tensor> keys{}, values{};  ///< a layer: [S, heads, 1 + P, D / heads]
+  std::vector<Tensor> keys{}, values{};  ///< a layer: [S, 1 + P, D]
 };
 
 /// N pairs of a text and a visual sequence.
