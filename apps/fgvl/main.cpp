@@ -1,8 +1,10 @@
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 
 #include <absl/strings/str_format.h>
 #include <c10/util/Exception.h>
+#include <unistd.h>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -30,6 +32,14 @@ int finish(ExitCode code) { return static_cast<int>(code); }
 int fail(const std::string& message, ExitCode code) {
   absl::FPrintF(stderr, "fgvl: %s\n", message);
   return finish(code);
+}
+
+/// Threads that wait for one another must sleep, not spin: where anything else runs on the machine, spinning makes a step many times slower. OpenMP
+/// reads its settings when the process starts, so that the program starts itself once more with them.
+void sleep_while_waiting(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);  // returns only where that is not possible; then the program goes on as it is
 }
 
 int run(int argc, char** argv) {
@@ -71,4 +81,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace fgvl::app
 
-int main(int argc, char** argv) { return fgvl::app::run(argc, argv); }
+int main(int argc, char** argv) {
+  fgvl::app::sleep_while_waiting(argv);
+  return fgvl::app::run(argc, argv);
+}
