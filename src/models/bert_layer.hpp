@@ -24,7 +24,7 @@ class BertAttention final : public torch::nn::Module {
     Tensor key, value;  ///< [N, S, D]
   };
   Projected project(const Tensor& tokens);
-  /// `tokens` [N, L, D] are the residual stream. Self-attention projects `tokens` itself: pass `context` undefined.
+  /// `tokens` [N, L, D], the residual stream, look at `projected`: what `project` made of the normed stream itself, or of visual tokens.
   Tensor forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout);
   /// What keys of self-attention are projected from: the norm of the residual stream in a pre-norm layer, else the stream.
   Tensor normed(const Tensor& tokens) { return options_.norm == Norm::kPre ? norm_(tokens) : tokens; }

@@ -95,5 +95,4 @@ void visit_fields(config::Visitor& visitor, ClipVitOptions& options) {
 
 VisionEncoderPtr make_vision_encoder(const ClipVitOptions& options) { return std::make_shared<ClipVit>(options); }
 
-
 }  // namespace fgvl::models

@@ -1,6 +1,5 @@
 #include "models/region_vlm_pass.hpp"
 
-#include <array>
 #include <optional>
 
 #include "core/torch_compat.hpp"
@@ -66,6 +65,8 @@ class RegionVlmPass final : public ForwardPass {
   Tensor fuse(const FusionQuery& query) override {
     TORCH_CHECK(query.text_index.defined() && query.visual_index.defined() && query.text_index.sizes() == query.visual_index.sizes() && query.text_index.dim() == 1,
                 "[ForwardPass::fuse] text_index, visual_index: expected two [N]");
+    TORCH_CHECK(!query.positions.defined() || (query.positions.dim() == 2 && query.positions.size(0) == query.text_index.size(0)),
+                "[ForwardPass::fuse] positions: expected [N, M] with N = ", query.text_index.size(0), ", got ", query.positions.sizes());
     const TextFeatures& texts = query.text == TextInput::kText ? text() : query.text == TextInput::kMasked ? masked_text() : foil_text();
     const RegionFeatures& visual = regions();
     const ProjectedVisuals& keys = projected();
@@ -74,16 +75,15 @@ class RegionVlmPass final : public ForwardPass {
       pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
       pairs.visual_mask = visual.mask.index_select(0, query.visual_index);
     }
-    // Counted per kind of input: a removed term must not change the dropout of the others.
-    const auto kind = static_cast<std::uint64_t>(query.text) * 2 + static_cast<std::uint64_t>(query.visual);
-    Dropout dropout = stage_dropout("fuse", (kind << 16) + calls_[kind]++);
+    // Keyed by the kind of input, not by the number of calls before: a removed term must not change the dropout of the others.
+    Dropout dropout = stage_dropout("fuse", static_cast<std::uint64_t>(query.text) * 2 + static_cast<std::uint64_t>(query.visual));
     return fused(pairs, keys, dropout);
   }
 
   const Tensor& matched() override {
     if (!matched_.defined()) {
       const Tensor all = at::arange(batch_.text_count(), batch_.text_to_image.options());
-      Dropout dropout = stage_dropout("matched", 0);
+      Dropout dropout = stage_dropout("matched");
       const RegionFeatures& visual = regions();
       const ProjectedVisuals& keys = projected();
       const FusionPairs pairs{text().embeds, text().mask, visual.sequence_index, visual.mask, at::zeros({all.size(0), 1}, all.options())};
@@ -97,7 +97,7 @@ class RegionVlmPass final : public ForwardPass {
     const FusionPairs pairs{text().embeds.index_select(0, text_index), text().mask.index_select(0, text_index), image_index, {},
                             at::zeros({text_index.size(0), 1}, text_index.options())};
     const ProjectedVisuals& keys = projected();
-    Dropout dropout = stage_dropout("boxes", 0);
+    Dropout dropout = stage_dropout("boxes");
     return at::sigmoid(model_.bbox_head->forward(fused(pairs, keys, dropout).select(1, 0)));
   }
 
@@ -107,9 +107,9 @@ class RegionVlmPass final : public ForwardPass {
   Collective& collective() const override { return *collective_; }
 
  private:
-  Dropout stage_dropout(const char* stage, std::uint64_t call) const {
+  Dropout stage_dropout(const char* stage, std::uint64_t kind = 0) const {
     if (!model_.is_training()) return {};
-    return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + call, .purpose = stage}, batch_.images.device());
+    return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + kind, .purpose = stage}, batch_.images.device());
   }
 
   compat::Autocast autocast() const { return {batch_.images.device(), options_.bf16}; }
@@ -120,7 +120,7 @@ class RegionVlmPass final : public ForwardPass {
   }
 
   Tensor encode(const char* stage, const Tensor& ids, const Tensor& mask) {
-    Dropout dropout = stage_dropout(stage, 0);
+    Dropout dropout = stage_dropout(stage);
     const auto scope = autocast();
     return full(model_.text->encode(ids, mask, dropout));
   }
@@ -149,7 +149,6 @@ class RegionVlmPass final : public ForwardPass {
   RegionBatch batch_;
   PassOptions options_;
   CollectivePtr collective_;
-  std::array<std::uint64_t, 6> calls_{};
   std::optional<VisualTokens> visual_;
   std::optional<ImageFeatures> image_;
   std::optional<RegionFeatures> regions_;

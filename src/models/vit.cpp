@@ -71,16 +71,16 @@ class Vit final : public VisionEncoder {
 
   double flops_per_image() const override {
     const std::int64_t tokens = grid_ * grid_;
-    return 2.0 * static_cast<double>(tokens * options_.width * 3 * options_.patch_size * options_.patch_size) +
-           static_cast<double>(options_.layers) * vit_block_flops(tokens, options_.width, options_.mlp_ratio * options_.width);
+    return stem_flops_ + static_cast<double>(options_.layers) * vit_block_flops(tokens, options_.width, options_.mlp_ratio * options_.width);
   }
 
  private:
-  torch::nn::Sequential linear_stem() const {
+  torch::nn::Sequential linear_stem() {
+    stem_flops_ = 2.0 * static_cast<double>(grid_ * grid_ * options_.width * 3 * options_.patch_size * options_.patch_size);
     return torch::nn::Sequential(torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options_.width, options_.patch_size).stride(options_.patch_size)));
   }
 
-  torch::nn::Sequential conv_stem() const {
+  torch::nn::Sequential conv_stem() {
     const auto count = static_cast<std::int64_t>(std::lround(std::log2(static_cast<double>(options_.patch_size))));
     TORCH_CHECK((std::int64_t{1} << count) == options_.patch_size && count >= 1, "[VitOptions] patch_size: a conv stem needs a power of two, got ", options_.patch_size);
     std::vector<std::int64_t> channels(options_.stem_channels.begin(), options_.stem_channels.end());
@@ -92,7 +92,7 @@ class Vit final : public VisionEncoder {
     }
     channels.push_back(options_.width);
     torch::nn::Sequential stem;
-    std::int64_t inputs = 3;
+    std::int64_t inputs = 3, side = options_.image_size;
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t outputs = channels[static_cast<std::size_t>(i)];
       stem->push_back(torch::nn::Conv2d(torch::nn::Conv2dOptions(inputs, outputs, 3).stride(2).padding(1)));
@@ -100,6 +100,8 @@ class Vit final : public VisionEncoder {
         stem->push_back(torch::nn::BatchNorm2d(outputs));
         stem->push_back(torch::nn::GELU());
       }
+      side /= 2;
+      stem_flops_ += 2.0 * static_cast<double>(side * side * outputs * inputs * 9);
       inputs = outputs;
     }
     return stem;
@@ -107,6 +109,7 @@ class Vit final : public VisionEncoder {
 
   VitOptions options_;
   std::int64_t grid_;
+  double stem_flops_ = 0;  ///< of one image
   torch::nn::Sequential stem_{nullptr};
   Tensor position_;
   std::vector<std::shared_ptr<VitBlock>> blocks_;
