@@ -79,6 +79,15 @@ std::pair<std::array<float, 4>, double> seen_box(const PixelBox& box, const View
   return {{static_cast<float>((x1 + x2) / 2), static_cast<float>((y1 + y2) / 2), static_cast<float>(x2 - x1), static_cast<float>(y2 - y1)}, area > 0 ? shown / area : 0};
 }
 
+std::vector<Candidate> visible(const std::vector<std::pair<PixelBox, const Region*>>& regions, const View& view, double min_fraction) {
+  std::vector<Candidate> candidates;
+  for (const auto& [box, region] : regions) {
+    const auto [seen, fraction] = seen_box(box, view);
+    if (fraction > min_fraction) candidates.push_back({seen, region});
+  }
+  return candidates;
+}
+
 void jitter_colours(Tensor& image, const AugmentOptions& augment, const ImageOptions& options, Generator& generator) {
   if (augment.brightness <= 0 && augment.contrast <= 0 && augment.saturation <= 0) return;
   const double added = augment.brightness > 0 ? generator.uniform(-augment.brightness, augment.brightness) : 0;
@@ -245,13 +254,14 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
     }
   }
   Generator generator({.seed = key.seed, .epoch = key.epoch, .sample = key.sample, .purpose = key.purpose});
-  const View view = choose_view(*image, regions, options.augment, generator);
-  add_captions(record, options, texts, view, generator, sample);
-  std::vector<Candidate> candidates;
-  for (const auto& [box, region] : regions) {
-    const auto [seen, fraction] = seen_box(box, view);
-    if (fraction > options.min_visible_fraction) candidates.push_back({seen, region});
+  View view = choose_view(*image, regions, options.augment, generator);
+  std::vector<Candidate> candidates = visible(regions, view, options.min_visible_fraction);
+  if (candidates.empty() && !regions.empty() && (options.captions_per_image == 0 || record.captions.empty())) {
+    // A window that happens to miss every region is no fault of the record: this visit sees the whole picture.
+    view = {0, 0, static_cast<double>(image->width), static_cast<double>(image->height), view.flipped_horizontally, view.flipped_vertically};
+    candidates = visible(regions, view, options.min_visible_fraction);
   }
+  add_captions(record, options, texts, view, generator, sample);
   add_regions(std::move(candidates), options, texts, view, generator, sample);
   if (sample.texts.empty()) {
     sample.problems.push_back({"no_region_left", "no caption and no region of it can be used", true});

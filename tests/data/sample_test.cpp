@@ -62,6 +62,19 @@ TEST_CASE("a region's box follows its pixels through crop, flips and resize", "[
   CHECK(regions > 30);
 }
 
+TEST_CASE("a random window that misses every region is no reason to skip the picture", "[sample]") {
+  const auto texts = pipeline();
+  Record record = square();
+  record.captions.clear();
+  SampleOptions options;
+  options.augment.min_crop_side = 0.2;
+  for (std::uint64_t i = 0; i < 30; ++i) {
+    const Sample sample = make_sample(record, options, {}, *texts, {.seed = 2, .sample = i});
+    CHECK(sample.problems.empty());
+    CHECK(sample.texts.size() == 1);
+  }
+}
+
 TEST_CASE("a horizontal flip swaps left and right as whole words, in texts and foils", "[sample]") {
   const auto texts = pipeline();
   SampleOptions options;
