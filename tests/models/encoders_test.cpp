@@ -1,0 +1,168 @@
+// What a model's numbers depend on, and what they must not depend on.
+#include <torch/torch.h>
+
+#include "models/small_model.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl::models {
+namespace {
+
+/// Box of the top left patch in row 1, whatever else the batch holds.
+RegionBatch batch_with_corner_region() {
+  RegionBatch batch = batch_with(1);
+  batch.boxes[1] = torch::tensor({0.125f, 0.125f, 0.25f, 0.25f});
+  return batch;
+}
+
+/// The same batch with other pixels inside or outside that patch.
+RegionBatch repainted(const RegionBatch& batch, bool inside) {
+  RegionBatch other = batch;
+  other.images = batch.images.clone();
+  if (inside) {
+    other.images.slice(2, 0, kPatch).slice(3, 0, kPatch).neg_();
+  } else {
+    other.images.slice(2, kPatch).neg_();
+    other.images.slice(3, kPatch).neg_();
+  }
+  return other;
+}
+
+TEST_CASE("a region's features and fused text depend on its own pixels only, where no earlier layer mixed patches", "[models]") {
+  torch::NoGradGuard guard;
+  const VitOptions no_blocks{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 0, .heads = 2};
+  const ClipVitOptions all_masked{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_width = 32, .local_attn_depth = 2};
+  for (const VisionEncoderPtr& vision : {make_vision_encoder(no_blocks), make_vision_encoder(all_masked)}) {
+    const ModelPtr model = make(vision);
+    model->eval();
+    const RegionBatch batch = batch_with_corner_region();
+    const auto pass = model->begin(batch), outside = model->begin(repainted(batch, false)), inside = model->begin(repainted(batch, true));
+    const auto same = [&](const auto& of, ForwardPass& other, std::int64_t row) { return at::allclose(of(*pass)[row], of(other)[row], 1e-5, 1e-6); };
+    const auto features = [](ForwardPass& one) { return one.regions().features; };
+    const auto matched = [](ForwardPass& one) { return one.matched(); };
+    CHECK(same(features, *outside, 1));
+    CHECK(same(matched, *outside, 1));
+    CHECK_FALSE(same(features, *inside, 1));
+    CHECK_FALSE(same(matched, *inside, 1));
+    CHECK_FALSE(same(features, *outside, 0));  // row 0 is about the whole picture
+    CHECK_FALSE(same(matched, *outside, 0));
+  }
+}
+
+TEST_CASE("boxes are predicted from the whole picture: the true box has no way into the prediction", "[models]") {
+  torch::NoGradGuard guard;
+  for (const bool clip : {false, true}) {
+    const ModelPtr model = make(clip);
+    model->eval();
+    RegionBatch batch = batch_with_corner_region();
+    const Tensor rows = torch::tensor({1, 3}), before = model->begin(batch)->predicted_boxes(rows);
+    batch.boxes[1] = torch::tensor({0.6f, 0.6f, 0.5f, 0.5f});
+    CHECK(at::allclose(before, model->begin(batch)->predicted_boxes(rows), 1e-5, 1e-6));
+    CHECK((before > 0).logical_and(before < 1).all().item<bool>());
+  }
+}
+
+TEST_CASE("padding a text changes nothing", "[models]") {
+  torch::NoGradGuard guard;
+  const ModelPtr model = make(false);
+  model->eval();
+  const RegionBatch batch = batch_with(2);
+  RegionBatch padded = batch;
+  padded.text_ids = at::constant_pad_nd(batch.text_ids, {0, 3}, 0);
+  padded.text_mask = at::constant_pad_nd(batch.text_mask, {0, 3}, 0);
+  const auto pass = model->begin(batch), longer = model->begin(padded);
+  CHECK(at::allclose(pass->text().features, longer->text().features, 1e-5, 1e-6));
+  CHECK(at::allclose(pass->matched(), longer->matched(), 1e-5, 1e-6));
+}
+
+TEST_CASE("the padding id gets no gradient from the look-up", "[models]") {
+  const ModelPtr model = make(false);
+  RegionBatch batch = batch_with(1);
+  batch.text_ids.select(1, 4).fill_(0);
+  const auto pass = model->begin(batch);
+  pass->text().embeds.sum().backward();
+  const Tensor gradient = pass->word_embedding().grad();
+  CHECK(gradient[0].abs().sum().item<double>() == 0.0);
+  CHECK(gradient[2].abs().sum().item<double>() > 0.0);
+}
+
+TEST_CASE("a text longer than the position table is refused, and the message says what to do", "[models]") {
+  const ModelPtr model = make(false);
+  RegionBatch batch = batch_with(1);
+  batch.text_ids = torch::full({4, 9}, 7, torch::kLong);
+  batch.text_mask = torch::ones({4, 9}, torch::kBool);
+  CHECK_THROWS_WITH(model->begin(batch)->text(), Catch::Contains("a text has 9 tokens, the position table 8 rows") && Catch::Contains("max_tokens"));
+}
+
+/// Central differences of the total loss along a random direction of one parameter, against the gradient; in double, dropout on.
+void check_gradients(Model& model, losses::Criterion& criterion, const RegionBatch& batch) {
+  const auto total = [&] { return criterion.forward(*model.begin(batch, {.seed = 2, .step = 9})).total; };
+  total().backward();
+  at::Generator generator = Generator({.seed = 8}).torch_generator(at::kCPU);
+  torch::NoGradGuard guard;
+  constexpr double kStep = 1e-5;
+  for (const auto& parameter : model.named_parameters()) {
+    INFO(parameter.key());
+    Tensor value = parameter.value();
+    REQUIRE(value.grad().defined());
+    const Tensor direction = at::empty_like(value).normal_(0, 1, generator);
+    const double expected = (value.grad() * direction).sum().item<double>();
+    value.add_(direction, kStep);
+    const double above = total().item<double>();
+    value.add_(direction, -2 * kStep);
+    const double below = total().item<double>();
+    value.add_(direction, kStep);
+    CHECK((above - below) / (2 * kStep) == Approx(expected).epsilon(1e-4).margin(1e-6));
+  }
+}
+
+TEST_CASE("gradients of all losses together equal central differences", "[models]") {
+  for (const bool clip : {false, true}) {
+    for (const Norm norm : {Norm::kPost, Norm::kPre}) {
+      INFO((clip ? "clip_vit" : "vit") << (norm == Norm::kPre ? ", pre-norm" : ", post-norm"));
+      const ModelPtr model = make(clip, /*dropout=*/0.1, norm);
+      model->to(torch::kDouble);
+      model->train();
+      RegionBatch batch = batch_with(2);
+      batch.images = batch.images.to(torch::kDouble);
+      batch.boxes = batch.boxes.to(torch::kDouble);
+      // Given negatives: which ones are drawn jumps with the weights.
+      losses::MatchingOptions matching;
+      matching.given = {.visual_for_text = torch::tensor({1, 2, 3, 4, 5, 0}), .text_for_visual = torch::tensor({5, 0, 1, 2, 3, 4})};
+      losses::Criterion criterion(model->spec());
+      add_terms(criterion, "itm").add("itm", matching).add("foils", losses::FoilMatchingOptions{});
+      criterion.to(torch::kDouble);
+      check_gradients(*model, criterion, batch);
+    }
+  }
+}
+
+TEST_CASE("a convolutional stem makes the patches that its channels say", "[models]") {
+  torch::NoGradGuard guard;
+  VitOptions options{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 1, .heads = 2, .stem = Stem::kConv, .stem_channels = {4, 8}};
+  const ModelPtr model = make(make_vision_encoder(options));
+  const auto pass = model->begin(batch_with(1));
+  CHECK(pass->image().embeds.sizes() == at::IntArrayRef{2, 1 + kGrid * kGrid, kWidth});
+  options.stem_channels = {4};
+  CHECK_THROWS_WITH(make_vision_encoder(options), Catch::Contains("a patch of 8 needs 2 numbers, got 1"));
+  options.stem_channels = {};
+  options.patch_size = 16;
+  options.image_size = 40;
+  CHECK_THROWS_WITH(make_vision_encoder(options), Catch::Contains("image_size: expected a multiple of patch_size 16"));
+}
+
+TEST_CASE("describe: parameters add up, and compute is what the layers' sizes say", "[models]") {
+  const VitOptions stem_only{.image_size = kImage, .patch_size = 4, .width = kWidth, .layers = 0, .heads = 2, .stem = Stem::kConv, .stem_channels = {8}};
+  const ModelPtr model = make(make_vision_encoder(stem_only));
+  const ModelInfo info = describe(*model, 5);
+  std::int64_t parameters = 0;
+  for (const Tensor& parameter : model->parameters()) parameters += parameter.numel();
+  CHECK(info.total_parameters == parameters);
+  CHECK(info.visual_tokens == 65);
+  // Two 3 x 3 convolutions, onto 16 x 16 x 8 and 8 x 8 x 16; then keys and values of two fusion layers for 65 tokens.
+  CHECK(info.flops_per_image == 2.0 * 9 * (16 * 16 * 8 * 3 + 8 * 8 * 16 * 8) + 2.0 * 2 * 2 * 65 * 16 * 16);
+  // One layer, 5 tokens of width 16, MLP 32: four projections, two MLP maps, scores and their use.
+  CHECK(info.flops_per_text == 2.0 * 5 * (4 * 16 * 16 + 2 * 16 * 32) + 4.0 * 5 * 5 * 16);
+}
+
+}  // namespace
+}  // namespace fgvl::models
