@@ -54,7 +54,7 @@ class BertText final : public TextEncoder {
     if (embedding_norm_) tokens = embedding_norm_(tokens);
     tokens = dropout(tokens, options_.dropout);
     const Tensor additive = additive_mask(mask, tokens.scalar_type());
-    for (const auto& layer : layers_) tokens = layer->forward(tokens, additive, {}, {}, {}, dropout);
+    for (const auto& layer : layers_) tokens = layer->think(layer->attend_to_text(tokens, additive, {}, dropout), dropout);
     return final_norm_ ? final_norm_(tokens) : tokens;
   }
 
@@ -103,15 +103,23 @@ class BertFusion final : public FusionEncoder {
     return projected;
   }
 
+  /// The first layer's self-attention sees no picture yet.
+  Tensor prepare(const Tensor& text, const Tensor& mask, Dropout& dropout) override {
+    return layers_.front()->attend_to_text(text, additive_mask(mask, text.scalar_type()), {}, dropout);
+  }
+
   Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
     Tensor tokens = pairs.text;
     const Tensor text_mask = additive_mask(pairs.text_mask, tokens.scalar_type());
     Tensor visual_mask;
     if (pairs.visual_mask.defined()) visual_mask = additive_mask(pairs.visual_mask, tokens.scalar_type());
+    const Bundles bundles = make_bundles(pairs.sequence_index);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      const bool last = i + 1 == layers_.size();
-      const BertAttention::Projected own{visuals.keys[i].index_select(0, pairs.sequence_index), visuals.values[i].index_select(0, pairs.sequence_index)};
-      tokens = layers_[i]->forward(tokens, text_mask, own, visual_mask, last ? pairs.positions : Tensor(), dropout);
+      BertLayer& layer = *layers_[i];
+      const Tensor positions = i + 1 == layers_.size() ? pairs.positions : Tensor();
+      tokens = i == 0 ? at_positions(tokens, positions) : layer.attend_to_text(tokens, text_mask, positions, dropout);
+      const BertAttention::Projected own{visuals.keys[i].index_select(0, bundles.sequence), visuals.values[i].index_select(0, bundles.sequence)};
+      tokens = layer.think(layer.attend_to_visuals(tokens, own, visual_mask, bundles, dropout), dropout);
     }
     return final_norm_ ? final_norm_(tokens) : tokens;
   }

@@ -7,8 +7,14 @@ namespace {
 
 torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
 
-/// [N, L, D] -> [N, M, D].
-Tensor at_positions(const Tensor& tokens, const Tensor& positions) { return tokens.gather(1, positions.unsqueeze(2).expand({-1, -1, tokens.size(2)})); }
+/// attend() a bundle at a time: its pairs' texts stand behind one another as one.
+Tensor attend_bundled(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask, const Bundles& bundles) {
+  const std::int64_t length = query.size(1);
+  Tensor slot_mask;
+  if (mask.defined()) slot_mask = bundles.gather(mask.flatten(1)).unsqueeze(2).expand({-1, -1, length, -1}).flatten(1, 2).unsqueeze(1);
+  const Tensor attended = attend(bundles.gather(query).flatten(1, 2), key, value, heads, slot_mask);
+  return bundles.scatter(attended.unflatten(1, {bundles.size, length}));
+}
 
 }  // namespace
 
@@ -26,8 +32,11 @@ BertAttention::Projected BertAttention::project(const Tensor& tokens) {
   return {key_(tokens), value_(tokens)};
 }
 
-Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout) {
-  const Tensor attended = dropout(dense_(attend(query_(normed(tokens)), projected.key, projected.value, options_.heads, mask)), options_.dropout);
+Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout, const Bundles* bundles) {
+  const Tensor query = query_(normed(tokens));
+  const Tensor seen = bundles != nullptr ? attend_bundled(query, projected.key, projected.value, options_.heads, mask, *bundles)
+                                         : attend(query, projected.key, projected.value, options_.heads, mask);
+  const Tensor attended = dropout(dense_(seen), options_.dropout);
   return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
 }
 
@@ -40,15 +49,20 @@ BertLayer::BertLayer(const BertLayerOptions& options) : options_(options) {
   norm_ = output->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
 }
 
-Tensor BertLayer::forward(const Tensor& tokens, const Tensor& text_mask, const BertAttention::Projected& visuals, const Tensor& visual_mask, const Tensor& positions,
-                          Dropout& dropout) {
+Tensor at_positions(const Tensor& tokens, const Tensor& positions) {
+  return positions.defined() ? tokens.gather(1, positions.unsqueeze(2).expand({-1, -1, tokens.size(2)})) : tokens;
+}
+
+Tensor BertLayer::attend_to_text(const Tensor& tokens, const Tensor& text_mask, const Tensor& positions, Dropout& dropout) {
   const BertAttention::Projected own = attention_->project(attention_->normed(tokens));
-  Tensor stream = attention_->forward(positions.defined() ? at_positions(tokens, positions) : tokens, own, text_mask, dropout);
-  if (cross_) stream = cross_->forward(stream, visuals, visual_mask, dropout);
+  return attention_->forward(at_positions(tokens, positions), own, text_mask, dropout);
+}
+
+Tensor BertLayer::think(const Tensor& stream, Dropout& dropout) {
   const bool pre = options_.norm == Norm::kPre;
   const Tensor wide = at::gelu(widen_(pre ? norm_(stream) : stream));
-  stream = stream + dropout(narrow_(wide), options_.dropout);
-  return pre ? stream : norm_(stream);
+  const Tensor sum = stream + dropout(narrow_(wide), options_.dropout);
+  return pre ? sum : norm_(sum);
 }
 
 }  // namespace fgvl::models

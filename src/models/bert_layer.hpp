@@ -4,6 +4,7 @@
 #include "core/linear.hpp"
 
 #include "fgvl/models/bert.hpp"
+#include "models/bundles.hpp"
 #include "models/dropout.hpp"
 
 namespace fgvl::models {
@@ -24,8 +25,9 @@ class BertAttention final : public torch::nn::Module {
     Tensor key, value;  ///< [N, S, D]
   };
   Projected project(const Tensor& tokens);
-  /// `tokens` [N, L, D], the residual stream, look at `projected`: what `project` made of the normed stream itself, or of visual tokens.
-  Tensor forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout);
+  /// `tokens` [N, L, D], the residual stream, look at `projected`: what `project` made of the normed stream itself, or of visual tokens. `mask` additive,
+  /// [N, 1, 1, S] or undefined. With `bundles`, `projected` is of its C sequences, and `mask` still of the N pairs.
+  Tensor forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout, const Bundles* bundles = nullptr);
   /// What keys of self-attention are projected from: the norm of the residual stream in a pre-norm layer, else the stream.
   Tensor normed(const Tensor& tokens) { return options_.norm == Norm::kPre ? norm_(tokens) : tokens; }
 
@@ -40,8 +42,13 @@ class BertLayer final : public torch::nn::Module {
  public:
   explicit BertLayer(const BertLayerOptions& options);
   BertAttention::Projected project_visuals(const Tensor& sequences) { return cross_->project(sequences); }
-  /// `positions` [N, M]: compute only these rows; undefined: all. `visuals`, `visual_mask`: of the N pairs; unused without cross-attention.
-  Tensor forward(const Tensor& tokens, const Tensor& text_mask, const BertAttention::Projected& visuals, const Tensor& visual_mask, const Tensor& positions, Dropout& dropout);
+  /// A layer is its attentions and its MLP in turn; each takes and returns the residual stream [N, L, D].
+  /// `text_mask` additive. `positions` [N, M]: compute only these rows, [N, M, D]; undefined: all.
+  Tensor attend_to_text(const Tensor& tokens, const Tensor& text_mask, const Tensor& positions, Dropout& dropout);
+  Tensor attend_to_visuals(const Tensor& stream, const BertAttention::Projected& visuals, const Tensor& visual_mask, const Bundles& bundles, Dropout& dropout) {
+    return cross_->forward(stream, visuals, visual_mask, dropout, &bundles);
+  }
+  Tensor think(const Tensor& stream, Dropout& dropout);
 
  private:
   BertLayerOptions options_;
@@ -49,5 +56,8 @@ class BertLayer final : public torch::nn::Module {
   Linear widen_{nullptr}, narrow_{nullptr};
   torch::nn::LayerNorm norm_{nullptr};
 };
+
+/// [N, L, D] at [N, M] -> [N, M, D]; all of it where `positions` is undefined.
+Tensor at_positions(const Tensor& tokens, const Tensor& positions);
 
 }  // namespace fgvl::models

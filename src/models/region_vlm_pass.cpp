@@ -1,5 +1,6 @@
 #include "models/region_vlm_pass.hpp"
 
+#include <array>
 #include <optional>
 
 #include "core/torch_compat.hpp"
@@ -67,10 +68,10 @@ class RegionVlmPass final : public ForwardPass {
                 "[ForwardPass::fuse] text_index, visual_index: expected two [N]");
     TORCH_CHECK(!query.positions.defined() || (query.positions.dim() == 2 && query.positions.size(0) == query.text_index.size(0)),
                 "[ForwardPass::fuse] positions: expected [N, M] with N = ", query.text_index.size(0), ", got ", query.positions.sizes());
-    const TextFeatures& texts = query.text == TextInput::kText ? text() : query.text == TextInput::kMasked ? masked_text() : foil_text();
+    const TextFeatures& texts = texts_of(query.text);
     const RegionFeatures& visual = regions();
     const ProjectedVisuals& keys = projected();
-    FusionPairs pairs{texts.embeds.index_select(0, query.text_index), texts.mask.index_select(0, query.text_index), query.visual_index, {}, query.positions};
+    FusionPairs pairs{prepared(query.text).index_select(0, query.text_index), texts.mask.index_select(0, query.text_index), query.visual_index, {}, query.positions};
     if (query.visual == VisualInput::kRegion) {
       pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
       pairs.visual_mask = visual.mask.index_select(0, query.visual_index);
@@ -86,7 +87,7 @@ class RegionVlmPass final : public ForwardPass {
       Dropout dropout = stage_dropout("matched");
       const RegionFeatures& visual = regions();
       const ProjectedVisuals& keys = projected();
-      const FusionPairs pairs{text().embeds, text().mask, visual.sequence_index, visual.mask, at::zeros({all.size(0), 1}, all.options())};
+      const FusionPairs pairs{prepared(TextInput::kText), text().mask, visual.sequence_index, visual.mask, at::zeros({all.size(0), 1}, all.options())};
       matched_ = fused(pairs, keys, dropout).select(1, 0);
     }
     return matched_;
@@ -94,7 +95,7 @@ class RegionVlmPass final : public ForwardPass {
 
   Tensor predicted_boxes(const Tensor& text_index) override {
     const Tensor image_index = batch_.text_to_image.index_select(0, text_index);
-    const FusionPairs pairs{text().embeds.index_select(0, text_index), text().mask.index_select(0, text_index), image_index, {},
+    const FusionPairs pairs{prepared(TextInput::kText).index_select(0, text_index), text().mask.index_select(0, text_index), image_index, {},
                             at::zeros({text_index.size(0), 1}, text_index.options())};
     const ProjectedVisuals& keys = projected();
     Dropout dropout = stage_dropout("boxes");
@@ -136,6 +137,19 @@ class RegionVlmPass final : public ForwardPass {
     return *visual_;
   }
 
+  const TextFeatures& texts_of(TextInput input) { return input == TextInput::kText ? text() : input == TextInput::kMasked ? masked_text() : foil_text(); }
+
+  const Tensor& prepared(TextInput input) {
+    Tensor& kept = prepared_[static_cast<std::size_t>(input)];
+    if (!kept.defined()) {
+      const TextFeatures& texts = texts_of(input);
+      Dropout dropout = stage_dropout("prepare", static_cast<std::uint64_t>(input));
+      const auto scope = autocast();
+      kept = model_.fusion->prepare(texts.embeds, texts.mask, dropout);
+    }
+    return kept;
+  }
+
   const ProjectedVisuals& projected() {
     if (!projected_) {
       const VisualTokens& visual = visual_tokens();
@@ -154,6 +168,7 @@ class RegionVlmPass final : public ForwardPass {
   std::optional<RegionFeatures> regions_;
   std::optional<TextFeatures> text_, masked_text_, foil_text_;
   std::optional<ProjectedVisuals> projected_;
+  std::array<Tensor, 3> prepared_{};  ///< by TextInput
   Tensor matched_;
 };
 

@@ -18,7 +18,7 @@ struct ProjectedVisuals {
 
 /// N pairs of a text and a visual sequence.
 struct FusionPairs {
-  Tensor text{};            ///< [N, L, D] text embeds
+  Tensor text{};            ///< [N, L, D] prepared texts
   Tensor text_mask{};       ///< [N, L] bool
   Tensor sequence_index{};  ///< [N] int64 into the projected sequences
   Tensor visual_mask{};     ///< [N, 1 + P] bool; undefined: every token
@@ -31,6 +31,9 @@ class FusionEncoder : public torch::nn::Module {
   virtual std::int64_t width() const = 0;
   /// `sequences` [S, 1 + P, Dv].
   virtual ProjectedVisuals project(const Tensor& sequences) = 0;
+  /// What can be computed of texts before they meet a picture; done once for all pairs of a text. `text` [T, L, D] text embeds, `mask` [T, L] bool;
+  /// [T, L, D].
+  virtual Tensor prepare(const Tensor& text, const Tensor& mask, Dropout& dropout) = 0;
   /// [N, L, D], or [N, M, D] with positions.
   virtual Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) = 0;
   virtual double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const = 0;
