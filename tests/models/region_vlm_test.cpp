@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/profiler.h>
 #include <torch/torch.h>
 
+#include "models/bundles.hpp"
 #include "models/small_model.hpp"
 #include "support/catch.hpp"
 
@@ -59,8 +60,9 @@ TEST_CASE("a removed term removes its operators", "[models]") {
   const RegionBatch batch = batch_with(2);
   losses::Criterion all(model->spec());
   const auto full = operators(*model, add_terms(all), batch);
-  // Linear maps of one fusion pass over two layers: self-attention 4, cross-attention 2 (keys and values are shared), MLP 2.
-  constexpr int kFusionPass = 2 * (4 + 2 + 2), kTextPass = 4 + 2;
+  // Linear maps of one fusion pass over two layers: self-attention 4, cross-attention 2 (keys and values are shared), MLP 2; the first layer's
+  // self-attention sees no picture and runs once a text.
+  constexpr int kFusionPass = 2 * (4 + 2 + 2) - 4, kTextPass = 4 + 2 + 4;
   const auto without = [&](const char* name) {
     losses::Criterion criterion(model->spec());
     return count_of(operators(*model, add_terms(criterion, name), batch), "aten::linear");
@@ -112,6 +114,33 @@ TEST_CASE("positions: the last layer at some positions equals all positions", "[
   CHECK(at::allclose(full.index_select(1, torch::tensor({0, 3})), some, 1e-5, 1e-6));
   CHECK(at::allclose(pass->matched(), full.select(1, 0), 1e-5, 1e-6));
   CHECK_THROWS_WITH(pass->fuse({.text_index = all, .visual_index = all, .positions = positions.slice(0, 0, 3)}), Catch::Contains("positions: expected [N, M]"));
+}
+
+TEST_CASE("many pairs fused at once equal each pair alone, whichever pictures they share", "[models]") {
+  torch::NoGradGuard guard;
+  for (const bool clip : {false, true}) {
+    const ModelPtr model = make(clip);
+    model->eval();
+    const auto pass = model->begin(batch_with(3));
+    // Rows 0-3 look at image 0, rows 4-7 at image 1: bundles that are full, half empty and of one pair, in no order.
+    const Tensor texts = torch::tensor({7, 0, 3, 3, 5, 1, 2, 6, 4, 0, 1}), visuals = torch::tensor({1, 5, 2, 0, 3, 3, 1, 0, 2, 3, 0});
+    const Tensor together = pass->fuse({.text_index = texts, .visual_index = visuals});
+    for (std::int64_t n = 0; n < texts.size(0); ++n) {
+      const Tensor alone = pass->fuse({.text_index = texts.slice(0, n, n + 1), .visual_index = visuals.slice(0, n, n + 1)});
+      CHECK(at::allclose(together[n], alone[0], 1e-5, 1e-6));
+    }
+    const Tensor none = torch::zeros({0}, torch::kLong);
+    CHECK(pass->fuse({.text_index = none, .visual_index = none}).sizes() == at::IntArrayRef{0, 5, kWidth});
+  }
+}
+
+TEST_CASE("bundles: no slot is lost, none mixes sequences, and keys and values are copied less often than there are pairs", "[models]") {
+  const Tensor shared = torch::tensor({2, 0, 2, 2, 0, 2, 2, 2, 0, 0});
+  const Bundles bundles = make_bundles(shared);
+  CHECK(at::equal(bundles.scatter(bundles.gather(torch::arange(10))), torch::arange(10)));
+  CHECK(at::equal(bundles.gather(shared), bundles.sequence.unsqueeze(1).expand({-1, bundles.size})));
+  CHECK(bundles.sequence.size(0) < 5);
+  CHECK(make_bundles(torch::arange(10)).size == 1);
 }
 
 TEST_CASE("weights are a pure function of the seed, and another model's are refused by name", "[models]") {
