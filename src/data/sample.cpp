@@ -54,8 +54,8 @@ View choose_view(const Image& image, const std::vector<std::pair<PixelBox, const
     const std::int64_t x2 = generator.uniform_int(static_cast<std::int64_t>(std::ceil(box[2])), image.width), y2 = generator.uniform_int(static_cast<std::int64_t>(std::ceil(box[3])), image.height);
     view = {static_cast<double>(x1), static_cast<double>(y1), static_cast<double>(x2 - x1), static_cast<double>(y2 - y1), false, false};
   } else if (augment.min_crop_side < 1.0) {
-    const double share = generator.uniform(augment.min_crop_side, 1.0);
-    const auto width = std::max<std::int64_t>(1, std::llround(share * static_cast<double>(image.width))), height = std::max<std::int64_t>(1, std::llround(share * static_cast<double>(image.height)));
+    const auto side = [&](std::int64_t whole) { return std::max<std::int64_t>(1, std::llround(generator.uniform(augment.min_crop_side, 1.0) * static_cast<double>(whole))); };
+    const std::int64_t width = side(image.width), height = side(image.height);
     view.x = static_cast<double>(generator.uniform_int(0, image.width - width));
     view.y = static_cast<double>(generator.uniform_int(0, image.height - height));
     view.width = static_cast<double>(width);
@@ -187,7 +187,7 @@ void visit_fields(config::Visitor& visitor, ImageOptions& options) {
 }
 
 void visit_fields(config::Visitor& visitor, AugmentOptions& options) {
-  visitor("min_crop_side", options.min_crop_side, "sides of a random window, as a share of the picture's; 1: no crop", {0.01, 1.0});
+  visitor("min_crop_side", options.min_crop_side, "each side of a random window, drawn on its own, as a share of the picture's; 1: no crop", {0.01, 1.0});
   visitor("keep_region", options.keep_region, "the window always holds one region (X-VLM's region crop)");
   visitor("horizontal_flip", options.horizontal_flip, "probability; swaps left and right in texts", config::kFraction);
   visitor("vertical_flip", options.vertical_flip, "probability; swaps above and below in texts", config::kFraction);

@@ -24,7 +24,7 @@ void visit_fields(config::Visitor& visitor, ImageOptions& options);
 
 /// Random changes of a training picture. All zero: none.
 struct AugmentOptions {
-  double min_crop_side = 1.0;        ///< sides of a random window, as a share of the picture's, uniform in [this, 1]; 1: no crop
+  double min_crop_side = 1.0;        ///< each side of a random window, as a share of the picture's, uniform in [this, 1], drawn on its own (shapes vary too); 1: no crop
   bool keep_region = false;          ///< the window always holds one region, drawn at random (X-VLM's region crop)
   double horizontal_flip = 0.0;      ///< probability; "left" and "right" are swapped in all texts, as whole words
   double vertical_flip = 0.0;        ///< probability; "above" and "below" are swapped likewise
