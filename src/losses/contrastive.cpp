@@ -25,19 +25,20 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource {
     const Tensor all_visual = collective.all_gather_rows(visual), all_text = collective.all_gather_rows(text);
     const Tensor temperature = divisor().to(visual.scalar_type());
     const RowIdentity own = row_identity(batch, rows, collective), all = own.gathered(collective);
-    const Tensor to_text = multi_positive_cross_entropy(at::matmul(visual, all_text.t()) / temperature, roles(own, all, false));
-    const Tensor to_visual = multi_positive_cross_entropy(at::matmul(text, all_visual.t()) / temperature, roles(all, own, true));
+    const RowIdentity known = options_.reference ? RowIdentity{} : known_rows(batch, collective);
+    const Tensor to_text = multi_positive_cross_entropy(at::matmul(visual, all_text.t()) / temperature, roles(own, all, known, false));
+    const Tensor to_visual = multi_positive_cross_entropy(at::matmul(text, all_visual.t()) / temperature, roles(all, own, known, true));
     return Loss().part("", 1.0, 0.5 * (to_text.sum() + to_visual.sum()), static_cast<double>(rows.size(0)));
   }
 
  private:
   /// Roles of (visual, text) pairs; `transposed` makes texts the rows.
-  PairRoles roles(const RowIdentity& visuals, const RowIdentity& texts, bool transposed) const {
+  PairRoles roles(const RowIdentity& visuals, const RowIdentity& texts, const RowIdentity& known, bool transposed) const {
     const Tensor own = visuals.row.unsqueeze(1) == texts.row.unsqueeze(0);
     PairRoles roles{own, {}};
     if (!options_.reference) {
       if (options_.same_text == SameText::kPositive) roles.positive = visuals.key.unsqueeze(1) == texts.key.unsqueeze(0);
-      roles.ignored = text_is_true_of(visuals, texts).logical_and(roles.positive.logical_not());
+      roles.ignored = text_is_true_of(visuals, texts, known).logical_and(roles.positive.logical_not());
     }
     if (transposed) {
       roles.positive = roles.positive.t();

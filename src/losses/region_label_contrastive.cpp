@@ -37,15 +37,16 @@ class RegionLabelContrastiveTerm final : public LossTerm, public TemperatureSour
     const RowIdentity own = row_identity(batch, rows, collective), all = own.gathered(collective);
     const Tensor temperature = divisor().to(region.scalar_type());
 
+    const RowIdentity known = known_rows(batch, collective);
     // Every distinct text once; the rank that holds its first row owns it in the direction text -> region.
     const Tensor distinct = first_of_each(all.key);
     const RowIdentity texts{all.row.index_select(0, distinct), all.key.index_select(0, distinct), all.image.index_select(0, distinct), all.boxes.index_select(0, distinct)};
     const Tensor all_text = collective.all_gather_rows(text).index_select(0, distinct);
-    const Tensor to_text = multi_positive_cross_entropy(at::matmul(region, all_text.t()) / temperature, roles(own, texts));
+    const Tensor to_text = multi_positive_cross_entropy(at::matmul(region, all_text.t()) / temperature, roles(own, texts, known));
 
     const Tensor owned = at::isin(texts.row, own.row).nonzero().squeeze(1);
     const Tensor all_region = collective.all_gather_rows(region);
-    PairRoles transposed = roles(all, texts);
+    PairRoles transposed = roles(all, texts, known);
     transposed.positive = transposed.positive.t().index_select(0, owned);
     transposed.ignored = transposed.ignored.t().index_select(0, owned);
     const Tensor to_region = multi_positive_cross_entropy(at::matmul(all_text.index_select(0, owned), all_region.t()) / temperature, transposed);
@@ -53,9 +54,9 @@ class RegionLabelContrastiveTerm final : public LossTerm, public TemperatureSour
   }
 
  private:
-  static PairRoles roles(const RowIdentity& regions, const RowIdentity& texts) {
+  static PairRoles roles(const RowIdentity& regions, const RowIdentity& texts, const RowIdentity& known) {
     const Tensor positive = regions.key.unsqueeze(1) == texts.key.unsqueeze(0);
-    return {positive, text_is_true_of(regions, texts).logical_and(positive.logical_not())};
+    return {positive, text_is_true_of(regions, texts, known).logical_and(positive.logical_not())};
   }
 
   std::shared_ptr<Temperature> temperature_;

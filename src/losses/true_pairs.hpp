@@ -17,8 +17,11 @@ struct RowIdentity {
 /// Rows `rows` [N] of a batch.
 RowIdentity row_identity(const RegionBatch& batch, const Tensor& rows, const Collective& collective);
 
-/// [N, M] bool: text m is known to be true of visual n: it is its own, an equal text, or a text about a part of it (same image, box inside
-/// its box: a region's description is true of the whole picture). Such a pair is never a negative.
-Tensor text_is_true_of(const RowIdentity& visuals, const RowIdentity& texts);
+/// Every row of the batch, over all ranks: what is known to be true of each image.
+RowIdentity known_rows(const RegionBatch& batch, Collective& collective);
+
+/// [N, M] bool: text m is known to be true of visual n: it is its own, an equal text, or the text of a `known` row about a part of the visual (same image,
+/// box inside its box: a region's description is true of the whole picture), wherever else in the batch the same words stand. Such a pair is never a negative.
+Tensor text_is_true_of(const RowIdentity& visuals, const RowIdentity& texts, const RowIdentity& known);
 
 }  // namespace fgvl::losses
