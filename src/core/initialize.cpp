@@ -8,9 +8,9 @@
 
 namespace fgvl {
 
-void initialize(torch::nn::Module& module, std::uint64_t seed, std::optional<double> range) {
+void initialize(torch::nn::Module& module, std::uint64_t seed, std::optional<double> range, const std::string& prefix) {
   torch::NoGradGuard guard;
-  for (const auto& entry : module.named_modules("", /*include_self=*/false)) {
+  for (const auto& entry : module.named_modules(prefix, /*include_self=*/false)) {
     torch::nn::Module& layer = *entry.value();
     const bool embedding = layer.as<torch::nn::Embedding>() != nullptr;
     if (!embedding && layer.as<torch::nn::Linear>() == nullptr && layer.as<torch::nn::Conv2d>() == nullptr) continue;

@@ -11,4 +11,7 @@ class LinearImpl final : public torch::nn::LinearImpl {
 };
 TORCH_MODULE(Linear);
 
+/// LayerNorm over the last `width` channels.
+inline torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
+
 }  // namespace fgvl

@@ -1,20 +1,17 @@
 #pragma once
-#include <torch/torch.h>
-
 #include "core/linear.hpp"
 
-#include "fgvl/core/features.hpp"
+namespace fgvl {
 
-namespace fgvl::losses {
-
-/// X-VLM's build_mlp: Linear(D, 2 D), LayerNorm, GELU, Linear(2 D, outputs); parameters `0`, `1`, `3` as in its checkpoints.
+/// X-VLM's build_mlp: Linear(D, 2 D), LayerNorm, GELU, Linear(2 D, outputs); parameters `0`, `1`, `3` as in its checkpoints. The box head and the heads of losses.
 class MlpHead final : public torch::nn::Module {
  public:
-  MlpHead(const FeatureSpec& spec, std::int64_t outputs)
-      : widen_(register_module("0", Linear(spec.fusion_width, 2 * spec.fusion_width))),
-        norm_(register_module("1", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2 * spec.fusion_width}).eps(spec.head_layer_norm_eps)))),
-        out_(register_module("3", Linear(2 * spec.fusion_width, outputs))) {}
-  Tensor forward(const Tensor& tokens) { return out_(at::gelu(norm_(widen_(tokens)))); }
+  MlpHead(std::int64_t width, std::int64_t outputs, double layer_norm_eps)
+      : widen_(register_module("0", Linear(width, 2 * width))),
+        norm_(register_module("1", layer_norm(2 * width, layer_norm_eps))),
+        out_(register_module("3", Linear(2 * width, outputs))) {}
+  /// [N, D] -> [N, outputs].
+  at::Tensor forward(const at::Tensor& tokens) { return out_(at::gelu(norm_(widen_(tokens)))); }
 
  private:
   Linear widen_;
@@ -22,6 +19,4 @@ class MlpHead final : public torch::nn::Module {
   Linear out_;
 };
 
-inline std::shared_ptr<MlpHead> make_mlp_head(const FeatureSpec& spec, std::int64_t outputs) { return std::make_shared<MlpHead>(spec, outputs); }
-
-}  // namespace fgvl::losses
+}  // namespace fgvl

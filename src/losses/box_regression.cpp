@@ -1,5 +1,8 @@
 #include "fgvl/losses/box_regression.hpp"
 
+#include <algorithm>
+#include <limits>
+
 #include <torch/torch.h>
 
 #include "fgvl/core/boxes.hpp"
@@ -31,18 +34,31 @@ class BoxRegressionTerm final : public LossTerm {
       TORCH_CHECK(batch.is_unambiguous.defined(), "[box_regression] only_unambiguous: batch.is_unambiguous is undefined");
       condition = condition.defined() ? condition.logical_and(batch.is_unambiguous) : batch.is_unambiguous;
     }
+    if (options_.reference) return reference_loss(pass, condition);
     const Tensor rows = rows_where(batch, condition);
-    if (rows.size(0) == 0) {
-      const Tensor zero = at::zeros({}, batch.boxes.options());
-      return Loss().part("l1", options_.l1_weight, zero, 0).part("giou", options_.giou_weight, zero, 0);
-    }
+    // With no row at all the sum is an exact zero whose gradient is zero too, so that a criterion of this term alone can be differentiated.
     const Tensor predicted = pass.predicted_boxes(rows);
-    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()), options_.reference);
-    const double count = static_cast<double>(rows.size(0));
-    return Loss().part("l1", options_.l1_weight, each.l1.sum(), count).part("giou", options_.giou_weight, each.giou.sum(), count);
+    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()));
+    return parts(each.l1.sum(), each.giou.sum(), static_cast<double>(rows.size(0)));
   }
 
  private:
+  Loss parts(const Tensor& l1, const Tensor& giou, double count) const {
+    return Loss().part("l1", options_.l1_weight, l1, count).part("giou", options_.giou_weight, giou, count);
+  }
+
+  /// X-VLM predicts a box for every row and takes out whole images afterwards: a reversed box in any row zeroes all GIoU, and a batch without a counted row is 0 / 0.
+  Loss reference_loss(ForwardPass& pass, const Tensor& condition) const {
+    const RegionBatch& batch = pass.batch();
+    const Tensor rows = rows_where(batch);
+    const Tensor predicted = pass.predicted_boxes(rows);
+    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()), /*reference=*/true);
+    const Tensor counted = condition.defined() ? condition.index_select(0, rows).to(predicted.scalar_type()) : at::ones_like(each.l1);
+    const double count = counted.sum().item<double>();
+    const double scale = count > 0 ? 1.0 : std::numeric_limits<double>::quiet_NaN();
+    return parts((each.l1 * counted).sum() * scale, (each.giou * counted).sum() * scale, std::max(count, 1.0));
+  }
+
   BoxRegressionOptions options_;
 };
 

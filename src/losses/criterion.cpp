@@ -86,7 +86,7 @@ LossReport Criterion::forward(ForwardPass& pass) {
   const double ranks = static_cast<double>(collective.size());
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const double count = global_counts.const_data_ptr<double>()[i];
-    // A rank without items still adds its exact zero, so that every parameter takes part in the backward pass of every rank.
+    // A rank without items still adds its exact zero, so that the parameters of the term take part in the backward pass of every rank.
     const Tensor share = parts[i].sum * (count > 0 ? parts[i].weight * ranks / count : 0.0);
     report.total = report.total.defined() ? report.total + share : share;
     if (count > 0) report.values.push_back({parts[i].name, global_sums[static_cast<std::int64_t>(i)] / count, count, parts[i].weight});
@@ -136,7 +136,9 @@ std::shared_ptr<Criterion> make_criterion(const CriterionConfig& config, const F
       TORCH_CHECK(found != stream_names.end(), "losses.", name, ".streams: there is no stream '", stream, "' in data.streams");
       streams.push_back(found - stream_names.begin());
     }
-    criterion->add(name, term.term.make(spec), term.weight, streams);
+    LossTermPtr made = term.term.make(spec);
+    initialize(*made, spec.seed, spec.initializer_range, name);
+    criterion->add(name, std::move(made), term.weight, streams);
   }
   criterion->connect();
   return criterion;

@@ -20,11 +20,12 @@ class FoilMatchingTerm final : public LossTerm {
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();
     TORCH_CHECK(scorer_ != nullptr, "[foil_matching] used before connect(); add it to a Criterion");
-    if (!batch.foil_ids.defined() || batch.foil_ids.size(0) == 0) return Loss().part("", 1.0, at::zeros({}, batch.boxes.options()), 0);
-    const Tensor usable = at::isin(batch.foil_to_text, rows_where(batch)).nonzero().squeeze(1);
-    const Tensor texts = batch.foil_to_text.index_select(0, usable);
+    Tensor usable = at::empty({0}, batch.text_to_image.options());
+    if (batch.foil_ids.defined()) usable = at::isin(batch.foil_to_text, rows_where(batch)).nonzero().squeeze(1);
     const std::int64_t count = usable.size(0);
-    if (count == 0) return Loss().part("", 1.0, at::zeros({}, batch.boxes.options()), 0);
+    // Without a foil: an exact zero with a gradient of zero, from scores that matching needs anyway.
+    if (count == 0) return Loss().part("", 1.0, scorer_->pair_logits(pass.matched().slice(0, 0, 0)).sum(), 0);
+    const Tensor texts = batch.foil_to_text.index_select(0, usable);
     const Tensor fused = pass.fuse({.text = TextInput::kFoil, .text_index = usable, .visual = VisualInput::kRegion, .visual_index = texts,
                                     .positions = at::zeros({count, 1}, texts.options())});
     const Tensor logits = scorer_->pair_logits(at::cat({pass.matched().index_select(0, texts), fused.select(1, 0)}));

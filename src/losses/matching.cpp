@@ -1,18 +1,26 @@
 #include "fgvl/losses/matching.hpp"
 
 #include <charconv>
+#include <optional>
 #include <vector>
 
 #include <torch/torch.h>
 
+#include "core/mlp_head.hpp"
 #include "fgvl/losses/temperature.hpp"
-#include "losses/mlp_head.hpp"
 #include "losses/true_pairs.hpp"
 
 namespace fgvl::losses {
 namespace {
 
 constexpr double kWeightFloor = 1e-5;  // added after the softmax, as X-VLM: without it, sharp similarities leave no weight at all
+
+/// The whole of `text` as a number.
+std::optional<double> as_number(const std::string& text) {
+  double number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  return parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() ? std::optional(number) : std::nullopt;
+}
 
 /// Row indices where a draw succeeded, and what was drawn.
 struct Drawn {
@@ -21,15 +29,13 @@ struct Drawn {
 
 class MatchingTerm final : public LossTerm, public PairScorer {
  public:
-  MatchingTerm(const MatchingOptions& options, const FeatureSpec& spec) : options_(options), head_(register_module("itm_head", make_mlp_head(spec, 2))) {
-    const char* end = options.temperature.data() + options.temperature.size();
-    const auto parsed = std::from_chars(options.temperature.data(), end, fixed_temperature_);
-    is_number_ = parsed.ec == std::errc() && parsed.ptr == end;
-    TORCH_CHECK(!is_number_ || fixed_temperature_ > 0, "[matching] temperature: expected a positive number or the name of a contrastive term, got ", options.temperature);
+  MatchingTerm(const MatchingOptions& options, const FeatureSpec& spec)
+      : options_(options), fixed_temperature_(as_number(options.temperature)), head_(register_module("itm_head", std::make_shared<MlpHead>(spec.fusion_width, 2, spec.head_layer_norm_eps))) {
+    TORCH_CHECK(!fixed_temperature_ || *fixed_temperature_ > 0, "[matching] temperature: expected a positive number or the name of a contrastive term, got ", options.temperature);
   }
 
   void connect(const TermLookup& terms) override {
-    if (is_number_) return;
+    if (fixed_temperature_) return;
     temperature_owner_ = terms.find(options_.temperature);
     temperature_ = dynamic_cast<TemperatureSource*>(temperature_owner_.get());
     TORCH_CHECK(temperature_ != nullptr, "[matching] temperature: '", options_.temperature,
@@ -58,24 +64,34 @@ class MatchingTerm final : public LossTerm, public PairScorer {
  private:
   /// The negative pairs (text, visual), both as rows of the batch: first a negative visual for each text, then a negative text for each visual.
   std::pair<Tensor, Tensor> negative_pairs(ForwardPass& pass, const Tensor& rows) {
-    if (options_.given.visual_for_text.defined()) {
-      return {at::cat({rows, options_.given.text_for_visual.to(rows.device())}), at::cat({options_.given.visual_for_text.to(rows.device()), rows})};
-    }
-    torch::NoGradGuard guard;
     const RegionBatch& batch = pass.batch();
-    const RowIdentity identity = row_identity(batch, rows, pass.collective());
-    const Tensor excluded = options_.reference ? at::eye(rows.size(0), batch.is_region.options()) : text_is_true_of(identity, identity);
-    Generator generator = pass.generator("matching.negatives");
-    Tensor similarity;
+    if (options_.given.visual_for_text.defined() || options_.given.text_for_visual.defined()) return given_pairs(batch, rows);
+    Tensor similarity;  // [visual, text]
     if (options_.negatives == Negatives::kHard) {
-      const Tensor visual = pass.regions().features.detach().index_select(0, rows), text = pass.text().features.detach().index_select(0, rows);
-      const Tensor divisor = is_number_ ? torch::tensor(fixed_temperature_, visual.options()) : temperature_->divisor().detach().to(visual.scalar_type());
-      similarity = at::matmul(visual, text.t()).to(at::kFloat) / divisor.to(at::kFloat);  // [visual, text]
+      // Asked for with gradients on, because the pass keeps what it makes and other terms need the gradient.
+      const Tensor visual = pass.regions().features, text = pass.text().features;
+      torch::NoGradGuard guard;
+      const Tensor divisor = fixed_temperature_ ? torch::tensor(*fixed_temperature_, visual.options()) : temperature_->divisor();
+      similarity = at::matmul(visual.index_select(0, rows), text.index_select(0, rows).t()).to(at::kFloat) / divisor.to(at::kFloat);
     } else {
       similarity = at::zeros({rows.size(0), rows.size(0)}, batch.boxes.options());
     }
+    torch::NoGradGuard guard;
+    const RowIdentity identity = row_identity(batch, rows, pass.collective());
+    const Tensor excluded = options_.reference ? at::eye(rows.size(0), batch.is_region.options()) : text_is_true_of(identity, identity, known_rows(batch, pass.collective()));
+    Generator generator = pass.generator("matching.negatives");
     const Drawn visuals = draw(similarity.t(), excluded.t(), generator), texts = draw(similarity, excluded, generator);
     return {at::cat({rows.index_select(0, visuals.rows), rows.index_select(0, texts.columns)}), at::cat({rows.index_select(0, visuals.columns), rows.index_select(0, texts.rows)})};
+  }
+
+  /// Those of the caller, for the rows that this term may use.
+  std::pair<Tensor, Tensor> given_pairs(const RegionBatch& batch, const Tensor& rows) const {
+    const auto of_rows = [&](const Tensor& given, const char* name) {
+      TORCH_CHECK(given.defined() && given.dim() == 1 && given.size(0) == batch.text_count(), "[matching] given.", name, ": expected [T] with T = ", batch.text_count(), ", got ",
+                  given.defined() ? c10::str(given.sizes()) : "nothing");
+      return given.to(rows.device()).index_select(0, rows);
+    };
+    return {at::cat({rows, of_rows(options_.given.text_for_visual, "text_for_visual")}), at::cat({of_rows(options_.given.visual_for_text, "visual_for_text"), rows})};
   }
 
   static Drawn draw(const Tensor& similarity, const Tensor& excluded, Generator& generator) {
@@ -88,9 +104,8 @@ class MatchingTerm final : public LossTerm, public PairScorer {
   }
 
   MatchingOptions options_;
+  std::optional<double> fixed_temperature_;
   std::shared_ptr<MlpHead> head_;
-  double fixed_temperature_ = 0;
-  bool is_number_ = false;
   LossTermPtr temperature_owner_;
   TemperatureSource* temperature_ = nullptr;
 };
@@ -103,6 +118,8 @@ void visit_fields(config::Visitor& visitor, MatchingOptions& options) {
   visitor("negatives", options.negatives, "hard: drawn by similarity; uniform: all alike");
   visitor("temperature", options.temperature, "of the draw: a number, or the name of a contrastive term");
   visitor("reference", options.reference, "as X-VLM: only a row's own pair is excluded from its negatives");
+  const std::optional<double> number = as_number(options.temperature);
+  visitor.check(!number || *number > 0, "temperature: a number must be above 0");
 }
 
 Tensor draw_columns(const Tensor& weights, const Tensor& uniform) {

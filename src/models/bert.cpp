@@ -11,8 +11,6 @@ namespace {
 
 constexpr std::int64_t kPaddingId = 0;  // its row gets no gradient from the look-up, as in BERT
 
-torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
-
 /// A list of layers below `parent` under BERT's name `layer`.
 std::vector<std::shared_ptr<BertLayer>> make_layers(torch::nn::Module& parent, std::int64_t count, const BertLayerOptions& options) {
   const auto list = parent.register_module("layer", torch::nn::ModuleList());
@@ -85,6 +83,7 @@ class BertText final : public TextEncoder {
 class BertFusion final : public FusionEncoder {
  public:
   BertFusion(const BertFusionOptions& options, const FusionContext& context) : options_(options), context_(context) {
+    TORCH_CHECK(options.layers > 0, "[BertFusionOptions] layers: expected at least 1, got ", options.layers);
     TORCH_CHECK(context.text_width % options.heads == 0, "[BertFusionOptions] heads: expected a divisor of the text width ", context.text_width, ", got ", options.heads);
     layers_ = make_layers(*this, options.layers,
                           {context.text_width, options.heads, options.mlp_width, context.vision_width, options.layer_norm_eps, options.dropout, options.norm});
@@ -156,6 +155,7 @@ void visit_fields(config::Visitor& visitor, BertOptions& options) {
   visitor("norm", options.norm, "post: after every residual sum, as BERT; pre: before every sub-layer");
   visitor("word_std", options.word_std, "of the word embeddings at the start", config::kNonNegative);
   visitor("position_std", options.position_std, "of the position embeddings at the start", config::kNonNegative);
+  visitor.check(options.width % options.heads == 0, "width: must be a multiple of heads");
 }
 
 void visit_fields(config::Visitor& visitor, BertFusionOptions& options) {

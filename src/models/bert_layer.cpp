@@ -5,8 +5,6 @@
 namespace fgvl::models {
 namespace {
 
-torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
-
 /// attend() a bundle at a time: its pairs' texts stand behind one another as one.
 Tensor attend_bundled(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask, const Bundles& bundles) {
   const std::int64_t length = query.size(1);

@@ -10,7 +10,7 @@
 
 namespace fgvl::models {
 
-RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) : options_(options) {
+RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) : options_(options), seed_(seed) {
   TORCH_CHECK(parts.vision && parts.text && parts.fusion, "[make_region_vlm] parts: expected a vision, a text and a fusion encoder");
   TORCH_CHECK(parts.fusion->width() == parts.text->width(), "[make_region_vlm] parts: the fusion encoder is ", parts.fusion->width(), " wide, the text encoder ", parts.text->width());
   TORCH_CHECK(options.embed_dim > 0, "[make_region_vlm] embed_dim: expected a positive number, got ", options.embed_dim);
@@ -20,9 +20,7 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
   vision_proj = register_module("vision_proj", Linear(vision->width(), options.embed_dim));
   text_proj = register_module("text_proj", Linear(text->width(), options.embed_dim));
   const std::int64_t width = text->width();
-  bbox_head = register_module("bbox_head", torch::nn::Sequential(Linear(width, 2 * width),
-                                                                 torch::nn::LayerNorm(torch::nn::LayerNormOptions({2 * width}).eps(kHeadNormEps)), torch::nn::GELU(),
-                                                                 Linear(2 * width, 4)));
+  bbox_head = register_module("bbox_head", std::make_shared<MlpHead>(width, 4, kHeadNormEps));
   initialize(*this, seed, options.initializer_range);
   vision->initialize_embeddings(seed);
   text->initialize_embeddings(seed);
@@ -30,7 +28,7 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
 
 FeatureSpec RegionVlm::spec() const {
   return {.fusion_width = text->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .text_layer_norm_eps = text->layer_norm_eps(),
-          .head_layer_norm_eps = kHeadNormEps};
+          .head_layer_norm_eps = kHeadNormEps, .initializer_range = options_.initializer_range, .seed = seed_};
 }
 
 std::unique_ptr<ForwardPass> RegionVlm::begin(const RegionBatch& batch, const PassOptions& options) {

@@ -41,7 +41,7 @@ class RegionVlmPass final : public ForwardPass {
 
   const TextFeatures& text() override {
     if (!text_) {
-      const Tensor embeds = encode("text", batch_.text_ids, batch_.text_mask);
+      const Tensor& embeds = text_embeds();
       text_ = TextFeatures{embeds, unit_rows(model_.text_proj(full(embeds.select(1, 0)))), batch_.text_mask};
     }
     return *text_;
@@ -68,10 +68,10 @@ class RegionVlmPass final : public ForwardPass {
                 "[ForwardPass::fuse] text_index, visual_index: expected two [N]");
     TORCH_CHECK(!query.positions.defined() || (query.positions.dim() == 2 && query.positions.size(0) == query.text_index.size(0)),
                 "[ForwardPass::fuse] positions: expected [N, M] with N = ", query.text_index.size(0), ", got ", query.positions.sizes());
-    const TextFeatures& texts = texts_of(query.text);
-    const RegionFeatures& visual = regions();
+    // Tokens only: what projects them to the common space runs when a term asks for features.
+    const VisualTokens& visual = visual_tokens();
     const ProjectedVisuals& keys = projected();
-    FusionPairs pairs{prepared(query.text).index_select(0, query.text_index), texts.mask.index_select(0, query.text_index), query.visual_index, {}, query.positions};
+    FusionPairs pairs{prepared(query.text).index_select(0, query.text_index), mask_of(query.text).index_select(0, query.text_index), query.visual_index, {}, query.positions};
     if (query.visual == VisualInput::kRegion) {
       pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
       pairs.visual_mask = visual.mask.index_select(0, query.visual_index);
@@ -85,9 +85,9 @@ class RegionVlmPass final : public ForwardPass {
     if (!matched_.defined()) {
       const Tensor all = at::arange(batch_.text_count(), batch_.text_to_image.options());
       Dropout dropout = stage_dropout("matched");
-      const RegionFeatures& visual = regions();
+      const VisualTokens& visual = visual_tokens();
       const ProjectedVisuals& keys = projected();
-      const FusionPairs pairs{prepared(TextInput::kText), text().mask, visual.sequence_index, visual.mask, at::zeros({all.size(0), 1}, all.options())};
+      const FusionPairs pairs{prepared(TextInput::kText), batch_.text_mask, visual.sequence_index, visual.mask, at::zeros({all.size(0), 1}, all.options())};
       matched_ = fused(pairs, keys, dropout).select(1, 0);
     }
     return matched_;
@@ -95,7 +95,7 @@ class RegionVlmPass final : public ForwardPass {
 
   Tensor predicted_boxes(const Tensor& text_index) override {
     const Tensor image_index = batch_.text_to_image.index_select(0, text_index);
-    const FusionPairs pairs{prepared(TextInput::kText).index_select(0, text_index), text().mask.index_select(0, text_index), image_index, {},
+    const FusionPairs pairs{prepared(TextInput::kText).index_select(0, text_index), batch_.text_mask.index_select(0, text_index), image_index, {},
                             at::zeros({text_index.size(0), 1}, text_index.options())};
     const ProjectedVisuals& keys = projected();
     Dropout dropout = stage_dropout("boxes");
@@ -137,15 +137,21 @@ class RegionVlmPass final : public ForwardPass {
     return *visual_;
   }
 
-  const TextFeatures& texts_of(TextInput input) { return input == TextInput::kText ? text() : input == TextInput::kMasked ? masked_text() : foil_text(); }
+  const Tensor& text_embeds() {
+    if (!text_embeds_.defined()) text_embeds_ = encode("text", batch_.text_ids, batch_.text_mask);
+    return text_embeds_;
+  }
+
+  const Tensor& embeds_of(TextInput input) { return input == TextInput::kText ? text_embeds() : input == TextInput::kMasked ? masked_text().embeds : foil_text().embeds; }
+  const Tensor& mask_of(TextInput input) const { return input == TextInput::kFoil ? batch_.foil_mask : batch_.text_mask; }
 
   const Tensor& prepared(TextInput input) {
     Tensor& kept = prepared_[static_cast<std::size_t>(input)];
     if (!kept.defined()) {
-      const TextFeatures& texts = texts_of(input);
+      const Tensor& embeds = embeds_of(input);
       Dropout dropout = stage_dropout("prepare", static_cast<std::uint64_t>(input));
       const auto scope = autocast();
-      kept = model_.fusion->prepare(texts.embeds, texts.mask, dropout);
+      kept = model_.fusion->prepare(embeds, mask_of(input), dropout);
     }
     return kept;
   }
@@ -166,6 +172,7 @@ class RegionVlmPass final : public ForwardPass {
   std::optional<VisualTokens> visual_;
   std::optional<ImageFeatures> image_;
   std::optional<RegionFeatures> regions_;
+  Tensor text_embeds_;
   std::optional<TextFeatures> text_, masked_text_, foil_text_;
   std::optional<ProjectedVisuals> projected_;
   std::array<Tensor, 3> prepared_{};  ///< by TextInput

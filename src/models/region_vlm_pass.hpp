@@ -1,7 +1,7 @@
 #pragma once
 #include <torch/torch.h>
 
-#include "core/linear.hpp"
+#include "core/mlp_head.hpp"
 
 #include "fgvl/models/region_vlm.hpp"
 
@@ -19,10 +19,11 @@ class RegionVlm final : public Model {
   TextEncoderPtr text;
   FusionEncoderPtr fusion;
   Linear vision_proj{nullptr}, text_proj{nullptr};
-  torch::nn::Sequential bbox_head{nullptr};
+  std::shared_ptr<MlpHead> bbox_head;
 
  private:
   RegionVlmOptions options_;
+  std::uint64_t seed_;
 };
 
 std::unique_ptr<ForwardPass> make_pass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options);

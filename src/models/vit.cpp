@@ -1,5 +1,6 @@
 #include "fgvl/models/vit.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -132,6 +133,10 @@ void visit_fields(config::Visitor& visitor, VitOptions& options) {
   visitor("stem_channels", options.stem_channels, "of the convolutions but the last; empty: halves of width", {1, 8192});
   visitor("position", options.position, "fixed sine-cosine, or learned");
   visitor("position_amplitude", options.position_amplitude, "of the sine-cosine embedding", config::kNonNegative);
+  visitor.check(options.image_size % options.patch_size == 0, "image_size: must be a multiple of patch_size");
+  visitor.check(options.width % options.heads == 0 && options.width % 4 == 0, "width: must be a multiple of heads and of 4");
+  visitor.check(std::all_of(options.stem_channels.begin(), options.stem_channels.end(), [](double channels) { return channels == std::floor(channels); }),
+                "stem_channels: must be whole numbers");
 }
 
 VisionEncoderPtr make_vision_encoder(const VitOptions& options) { return std::make_shared<Vit>(options); }

@@ -12,7 +12,6 @@
 
 #include "fgvl/core/device.hpp"
 #include "fgvl/core/files.hpp"
-#include "fgvl/core/initialize.hpp"
 #include "fgvl/models/pretrained.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "train/checkpoint_files.hpp"
@@ -77,7 +76,6 @@ struct Trainer::Impl {
     } catch (const c10::Error& error) {
       return absl::InvalidArgumentError(error.what_without_backtrace());
     }
-    initialize(*criterion, seed, config.model.options.initializer_range);
     model->to(device);
     criterion->to(device);
     optimizer = std::make_unique<AdamW>(trainable(*model, *criterion), config.train.optimizer);

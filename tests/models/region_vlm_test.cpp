@@ -70,6 +70,31 @@ TEST_CASE("a removed term removes its operators", "[models]") {
   CHECK(count_of(full, "aten::linear") - without("box") == kFusionPass + 2);                 // and the two linear maps of the box head
   CHECK(count_of(full, "aten::linear") - without("mlm") == kTextPass + kFusionPass + 2);     // masked text, fusion, transform and decoder
   CHECK(count_of(full, "aten::linear") - without("foils") == kTextPass + kFusionPass + 2);   // foil text, fusion, one use of the ITM head
+  // Matching: true pairs, negatives, one use of its head; and the foils, which are ranked by its scores.
+  CHECK(count_of(full, "aten::linear") - without("itm") == 2 * kFusionPass + 2 + kTextPass + kFusionPass + 2);
+  // Contrast needs the two projections to the common space, which nothing runs that asks for no features.
+  const auto linears = [&](bool with_itc) {
+    losses::Criterion criterion(model->spec());
+    if (with_itc) criterion.add("itc", losses::ContrastiveOptions{});
+    criterion.add("mlm", losses::MaskedLanguageOptions{}).add("box", losses::BoxRegressionOptions{});
+    return count_of(operators(*model, criterion, batch), "aten::linear");
+  };
+  CHECK(linears(true) - linears(false) == 2);
+}
+
+TEST_CASE("a batch without a region: box regression alone gives zero loss and zero gradient", "[models]") {
+  const ModelPtr model = make(false);
+  RegionBatch batch = batch_with(1);
+  batch.is_region = torch::zeros_like(batch.is_region);
+  losses::Criterion criterion(model->spec());
+  criterion.add("box", losses::BoxRegressionOptions{});
+  const auto report = criterion.forward(*model->begin(batch));
+  report.total.backward();
+  CHECK(report.total.item<double>() == 0.0);
+  for (const auto& parameter : model->named_parameters()) {
+    INFO(parameter.key());
+    CHECK((!parameter.value().grad().defined() || parameter.value().grad().abs().max().item<double>() == 0.0));
+  }
 }
 
 TEST_CASE("removing a term does not change the values of the others, also with dropout", "[models]") {

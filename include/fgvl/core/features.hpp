@@ -1,4 +1,7 @@
 #pragma once
+#include <cstdint>
+#include <optional>
+
 #include "fgvl/core/tensor.hpp"
 
 namespace fgvl {
@@ -10,6 +13,8 @@ struct FeatureSpec {
   std::int64_t vocab_size = 0;    ///< V: rows of the word embedding.
   double text_layer_norm_eps = 1e-12;  ///< used by heads that belong to the text encoder (MLM), as BERT does.
   double head_layer_norm_eps = 1e-5;   ///< used by MLP heads (ITM, box), as X-VLM does.
+  std::optional<double> initializer_range{};  ///< standard deviation of the weights of new heads; absent: uniform by fan-in.
+  std::uint64_t seed = 0;              ///< new heads are a pure function of it and of their names.
 };
 
 /// Whole images. "embeds" are token-level encoder outputs, "features" one L2-normalised vector a row.

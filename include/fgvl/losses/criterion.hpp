@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "fgvl/core/initialize.hpp"
 #include "fgvl/core/registry.hpp"
 #include "fgvl/losses/term.hpp"
 
@@ -23,7 +24,7 @@ struct LossReport {
     double count = 0;    ///< over all ranks
     double weight = 1.0; ///< term weight x part weight, as it entered the total
   };
-  Tensor total{};              ///< scalar with gradient; undefined only when the criterion has no term
+  Tensor total{};              ///< scalar; with gradient, also on batches that give every term nothing to do, unless no term has one; undefined only when the criterion has no term
   std::vector<Value> values{}; ///< parts whose global count is 0 are left out
   /// The mean of one part, or nothing when it was not computed.
   std::optional<double> mean(std::string_view name) const;
@@ -38,9 +39,12 @@ class Criterion : public torch::nn::Module, private TermLookup {
 
   /// Throws c10::Error for an empty, dotted or repeated name.
   Criterion& add(std::string name, LossTermPtr term, double weight = 1.0, std::vector<std::int64_t> streams = {});
+  /// Makes the term; its heads start as `initialize` draws them from the spec's seed, whatever else was made before.
   template <TermOptions O>
   Criterion& add(std::string name, const O& options, double weight = 1.0) {
-    return add(std::move(name), make_term(options, spec_), weight);
+    LossTermPtr term = make_term(options, spec_);
+    initialize(*term, spec_.seed, spec_.initializer_range, name);
+    return add(std::move(name), std::move(term), weight);
   }
 
   /// Resolves what terms say of one another; throws c10::Error for a name that does not exist. `forward` does it when nobody did.

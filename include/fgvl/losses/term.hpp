@@ -15,7 +15,7 @@ class LossTerm;
 using LossTermPtr = std::shared_ptr<LossTerm>;
 
 /// What one term says of one batch: named parts, each a sum over items (pairs, boxes, masked tokens) and the number of items it ran over.
-/// Sums and counts instead of means, so that the criterion can take the mean over all ranks, and over accumulated micro-batches.
+/// Sums and counts instead of means, so that the criterion can take the mean over all ranks.
 class Loss {
  public:
   struct Part {
