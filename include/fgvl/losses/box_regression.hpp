@@ -9,7 +9,7 @@ struct BoxRegressionOptions {
   double giou_weight = 1.0;
   bool only_unambiguous = false;  ///< leave out texts that name several regions of their picture
   bool all_rows = false;          ///< also whole-image texts (X-VLM's calc_image_bbox_loss)
-  bool reference = false;         ///< as X-VLM: one degenerate predicted box makes the GIoU of the whole batch 0, and boxes without area give NaN
+  bool reference = false;         ///< as X-VLM: one degenerate box in any row, predicted or true, makes the GIoU of the whole batch 0, boxes without area and a batch without a counted row give NaN
 };
 void visit_fields(config::Visitor& visitor, BoxRegressionOptions& options);
 
