@@ -47,8 +47,13 @@ std::uint32_t Generator::next() {
   return block_[used_++];
 }
 
+std::uint64_t Generator::next_64() {
+  const std::uint64_t high = next();  // a statement of its own: which of two calls in one expression runs first is the compiler's choice
+  return (high << 32) | next();
+}
+
 double Generator::uniform() {
-  const std::uint64_t high = next() >> 5, low = next() >> 6;
+  const std::uint64_t high = next() >> 5, low = next() >> 6;  // in this order: declarators of one declaration are evaluated one after the other
   return static_cast<double>(high * 67108864ull + low) * (1.0 / 9007199254740992.0);
 }
 
@@ -57,12 +62,11 @@ double Generator::uniform(double low, double high) { return low + (high - low) *
 std::int64_t Generator::uniform_int(std::int64_t low, std::int64_t high) {
   TORCH_CHECK(low <= high, "[Generator::uniform_int] expected low <= high, got ", low, " and ", high);
   const std::uint64_t range = static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low) + 1;
-  const auto draw = [&] { return (static_cast<std::uint64_t>(next()) << 32) | next(); };
-  if (range == 0) return static_cast<std::int64_t>(draw());  // the whole 64-bit range
+  if (range == 0) return static_cast<std::int64_t>(next_64());  // the whole 64-bit range
   // Values below `skewed` would make the small remainders more likely.
   const std::uint64_t skewed = (0 - range) % range;
-  std::uint64_t value = draw();
-  while (value < skewed) value = draw();
+  std::uint64_t value = next_64();
+  while (value < skewed) value = next_64();
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(low) + value % range);
 }
 
@@ -74,8 +78,7 @@ double Generator::normal() {
 }
 
 at::Generator Generator::torch_generator(at::Device device) {
-  const std::uint64_t seed = (static_cast<std::uint64_t>(next()) << 32) | next();
-  return compat::make_generator(device, seed);
+  return compat::make_generator(device, next_64());
 }
 
 void philox_4x32_10(const std::uint32_t counter[4], const std::uint32_t key[2], std::uint32_t out[4]) {

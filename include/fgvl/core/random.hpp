@@ -24,6 +24,7 @@ class Generator {
   explicit Generator(const GeneratorKey& key);
 
   std::uint32_t next();                                            ///< uniform in [0, 2^32)
+  std::uint64_t next_64();                                         ///< uniform in [0, 2^64): two draws, the first one the high half
   double uniform();                                                ///< [0, 1), 53 bits
   double uniform(double low, double high);                         ///< [low, high)
   std::int64_t uniform_int(std::int64_t low, std::int64_t high);   ///< in [low, high], both included, without modulo bias
