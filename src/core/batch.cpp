@@ -20,7 +20,10 @@ void check_field(const char* name, const Tensor& value, at::ScalarType dtype, st
   TORCH_CHECK(fits, "[RegionBatch] ", name, ": expected ", meaning, ", got ", value.sizes());
 }
 
-Tensor moved(const Tensor& value, at::Device device) { return value.defined() ? value.to(device, /*non_blocking=*/true) : value; }
+Tensor moved(const Tensor& value, at::Device device) {
+  // Only towards a GPU: what a later kernel reads is ordered behind the copy there, but a CPU would read before it is done.
+  return value.defined() ? value.to(device, /*non_blocking=*/device.is_cuda()) : value;
+}
 
 }  // namespace
 

@@ -183,7 +183,7 @@ class Reader final : public Visitor {
       wrong(tree, key, "a number");
       return false;
     }
-    if (number < range.min || number > range.max) {
+    if (number < range.min || number > range.max || (infinite && (std::isfinite(range.min) || std::isfinite(range.max)))) {
       wrong(tree, key, described(range));
       return false;
     }

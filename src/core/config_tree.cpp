@@ -10,11 +10,13 @@
 namespace fgvl::config {
 namespace {
 
-constexpr int kMaxDepth = 64;  // deeper than any configuration; stops alias bombs
+constexpr int kMaxDepth = 64;          // deeper than any configuration
+constexpr std::int64_t kMaxNodes = 1000000;  // aliases of aliases multiply: nine levels of ten are a thousand million nodes
 
-absl::Status convert(const YAML::Node& node, const std::string& name, const std::string& fixed_place, int depth, Tree& tree) {
+absl::Status convert(const YAML::Node& node, const std::string& name, const std::string& fixed_place, int depth, std::int64_t& nodes, Tree& tree) {
   tree.place = fixed_place.empty() ? absl::StrCat(name, ":", node.Mark().line + 1) : fixed_place;
   if (depth > kMaxDepth) return absl::InvalidArgumentError(absl::StrCat(tree.place, ": nested more than ", kMaxDepth, " levels deep"));
+  if (++nodes > kMaxNodes) return absl::InvalidArgumentError(absl::StrCat(tree.place, ": more than ", kMaxNodes, " values, aliases counted as often as they are used"));
   switch (node.Type()) {
     case YAML::NodeType::Undefined:
     case YAML::NodeType::Null: return absl::OkStatus();
@@ -26,7 +28,7 @@ absl::Status convert(const YAML::Node& node, const std::string& name, const std:
     case YAML::NodeType::Sequence:
       tree.kind = Tree::Kind::kSequence;
       for (const YAML::Node& item : node) {
-        FGVL_RETURN_IF_ERROR(convert(item, name, fixed_place, depth + 1, tree.items.emplace_back()));
+        FGVL_RETURN_IF_ERROR(convert(item, name, fixed_place, depth + 1, nodes, tree.items.emplace_back()));
       }
       return absl::OkStatus();
     case YAML::NodeType::Map:
@@ -39,7 +41,7 @@ absl::Status convert(const YAML::Node& node, const std::string& name, const std:
           return absl::InvalidArgumentError(absl::StrCat(place, ": duplicate key \"", key, "\" (first given at ", earlier->place, ")"));
         }
         Tree& field = tree.fields.emplace_back(key, Tree{}).second;
-        FGVL_RETURN_IF_ERROR(convert(entry.second, name, fixed_place, depth + 1, field));
+        FGVL_RETURN_IF_ERROR(convert(entry.second, name, fixed_place, depth + 1, nodes, field));
         field.place = place;
       }
       return absl::OkStatus();
@@ -61,7 +63,13 @@ Tree* Tree::find(const std::string& key) { return const_cast<Tree*>(std::as_cons
 absl::StatusOr<Tree> parse_tree(const std::string& yaml, const std::string& name, const std::string& fixed_place) {
   Tree tree;
   try {
-    FGVL_RETURN_IF_ERROR(convert(YAML::Load(yaml), name, fixed_place, 0, tree));
+    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
+    if (documents.size() > 1) {
+      return absl::InvalidArgumentError(absl::StrCat(fixed_place.empty() ? absl::StrCat(name, ":", documents[1].Mark().line + 1) : fixed_place,
+                                                     ": a second document begins here (after ---); a configuration is one"));
+    }
+    std::int64_t nodes = 0;
+    if (!documents.empty()) FGVL_RETURN_IF_ERROR(convert(documents[0], name, fixed_place, 0, nodes, tree));
   } catch (const YAML::Exception& error) {
     const std::string place = fixed_place.empty() ? absl::StrCat(name, ":", error.mark.line + 1) : fixed_place;
     return absl::InvalidArgumentError(absl::StrCat(place, ": not valid YAML: ", error.msg));

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <cmath>
 
+#include <absl/algorithm/container.h>
 #include <absl/strings/ascii.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
@@ -23,9 +24,10 @@ std::string number_text(double value) {
 
 /// Plain where no reader could take it for something else, else in double quotes.
 std::string text_scalar(const std::string& text) {
+  static constexpr std::string_view kWords[] = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"};  // in any case, they mean something to some reader
   static constexpr char kPlain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./ -";
   const bool plain = !text.empty() && text.find_first_not_of(kPlain) == std::string::npos && absl::ascii_isalpha(static_cast<unsigned char>(text[0])) &&
-                     text.back() != ' ' && text != "true" && text != "false" && text != "null" && text != "yes" && text != "no" && text != "on" && text != "off";
+                     text.back() != ' ' && !absl::c_linear_search(kWords, absl::AsciiStrToLower(text));
   if (plain) return text;
   std::string quoted = "\"";
   for (const char c : text) {

@@ -4,9 +4,15 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 
 namespace fgvl::compat {
+
+/// Full float32 in convolutions and products, and deterministic algorithms where there are any, on every GPU of this process.
+inline void use_exact_gpu_arithmetic() {
+  at::globalContext().setAllowTF32CuDNN(false);
+  at::globalContext().setAllowTF32CuBLAS(false);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+}
 
 /// A new generator on `device`. CUDA goes through ATen's hooks, so that nothing here links CUDA.
 inline at::Generator make_generator(at::Device device, std::uint64_t seed) {

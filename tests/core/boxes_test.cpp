@@ -23,6 +23,16 @@ TEST_CASE("paired_giou: a degenerate box affects only its own row, in value and 
   CHECK(at::equal(a.grad()[0], alone.grad()[0]));
 }
 
+TEST_CASE("box formats: corners, centres and top-left corners are one box, there and back", "[core]") {
+  const Tensor xyxy = torch::tensor({{1.0, 2.0, 4.0, 8.0}}), cxcywh = torch::tensor({{2.5, 5.0, 3.0, 6.0}}), xywh = torch::tensor({{1.0, 2.0, 3.0, 6.0}});
+  CHECK(at::equal(xyxy_to_cxcywh(xyxy), cxcywh));
+  CHECK(at::equal(cxcywh_to_xyxy(cxcywh), xyxy));
+  CHECK(at::equal(xywh_to_cxcywh(xywh), cxcywh));
+  CHECK(at::equal(cxcywh_to_xywh(cxcywh), xywh));
+  CHECK(at::equal(flip_boxes(xyxy, 10), torch::tensor({{6.0, 2.0, 9.0, 8.0}})));
+  CHECK(at::equal(clip_boxes(torch::tensor({{-1.0, 2.0, 14.0, 18.0}}), 10, 12), torch::tensor({{0.0, 2.0, 10.0, 12.0}})));
+}
+
 TEST_CASE("patch_mask: a box on patch borders touches no neighbour, a tiny box touches one patch, a box outside the grid's edge one at the edge", "[core]") {
   const Tensor mask = patch_mask(torch::tensor({{0.5f, 0.5f, 0.5f, 0.5f}, {0.1f, 0.1f, 1e-7f, 1e-7f}, {1.5f, 0.5f, 0.1f, 0.1f}}), 4, 4);
   CHECK(mask[0].sum().item<std::int64_t>() == 4);

@@ -65,6 +65,15 @@ TEST_CASE("a wrong configuration is refused with file, line, key and the nearest
   CHECK_THAT(problem("format: 2"), Catch::Contains("this build reads version 1"));
   CHECK_THAT(problem("", {"inner.coutn=3"}), Catch::Contains("argument 'inner.coutn=3': inner.coutn: unknown key (did you mean \"count\"?)"));
   CHECK_THAT(problem("", {"flag"}), Catch::Contains("expected key=value"));
+  CHECK_THAT(problem("inner: {rate: .inf}"), Catch::Contains("inner.rate: expected a number from 0 to 1"));
+  CHECK_THAT(problem("flag: true\n---\nflag: false\n"), Catch::Contains("run.yaml:3: a second document begins here"));
+  // Aliases of aliases: a few lines that stand for a thousand million values.
+  std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 9; ++i) {
+    const std::string before = "*a" + std::to_string(i - 1), name = "a" + std::to_string(i);
+    bomb += name + ": &" + name + " [" + before + ", " + before + ", " + before + ", " + before + ", " + before + ", " + before + ", " + before + ", " + before + ", " + before + ", " + before + "]\n";
+  }
+  CHECK_THAT(problem(bomb), Catch::Contains("more than 1000000 values"));
   // All problems at once.
   CHECK_THAT(problem("flag: 7\nnmae: x\n"), Catch::Contains("run.yaml:1: flag") && Catch::Contains("run.yaml:2: nmae"));
 }
@@ -82,6 +91,12 @@ TEST_CASE("the resolved configuration reads back to the same values", "[config]"
   CHECK(again->numbers == options->numbers);
   CHECK(again->name == options->name);
   CHECK_FALSE(again->maybe.has_value());
+  // Words that YAML readers take for something else stay the words they are.
+  for (const char* word : {"Null", "NULL", "True", "on", "No", "y"}) {
+    const auto named = parsed(std::string("name: \"") + word + "\"\n");
+    REQUIRE(named.ok());
+    CHECK(parsed(to_yaml(*named))->name == word);
+  }
 }
 
 TEST_CASE("base: inherits from another file, merges maps, replaces the rest, and null removes an entry", "[config]") {

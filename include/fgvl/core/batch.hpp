@@ -13,7 +13,7 @@ struct RegionBatch {
   Tensor text_to_image{};  ///< [T] int64 in [0, B): the image that a text is about.
   Tensor is_region{};      ///< [T] bool; false: the text is about the whole image.
   Tensor boxes{};          ///< [T, 4] float32, (cx, cy, w, h) in units of the image side, as the model sees the image.
-  Tensor is_unambiguous{}; ///< [T] bool; true: no other region of the whole picture carries the same text, so its box can be predicted from the text.
+  Tensor is_unambiguous{}; ///< [T] bool; true: no other region that the picture shows carries the same text, so that its box can be predicted from the text.
   Tensor text_ids{};       ///< [T, L] int64 token ids, right-padded with the tokenizer's pad id.
   Tensor text_mask{};      ///< [T, L] bool, true on real tokens.
   Tensor masked_ids{};        ///< [T, L] int64, `text_ids` after masking for MLM.

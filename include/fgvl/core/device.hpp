@@ -10,6 +10,8 @@ bool cuda_available();
 
 /// "auto" (the first GPU when there is one, else the CPU), "cpu", "cuda" or "cuda:N". Throws c10::Error with what is wrong and what
 /// would work for anything else, and for a GPU that is not there: nothing falls back silently.
+/// Choosing a GPU also sets, for the process, float32 convolutions and products in full float32 (LibTorch's default for convolutions is TF32, 10 bits)
+/// and deterministic algorithms where LibTorch has them, so that CPU and GPU agree and a resumed run repeats; an operator without one warns once.
 at::Device parse_device(const std::string& text);
 
 }  // namespace fgvl
