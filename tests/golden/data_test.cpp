@@ -4,14 +4,12 @@
 #include <map>
 #include <set>
 
-#include <nlohmann/json.hpp>
-
 #include "fgvl/data/image.hpp"
 #include "fgvl/data/masking.hpp"
 #include "fgvl/data/sample.hpp"
 #include "fgvl/data/tokenizer.hpp"
+#include "golden/fixtures.hpp"
 #include "support/catch.hpp"
-#include "support/shared.hpp"
 
 namespace fgvl::data {
 namespace {
@@ -25,19 +23,21 @@ Tokenizer bert() {
   return std::move(*tokenizer);
 }
 
+/// Every line of the files whose lines have `keys`.
 template <class F>
-std::int64_t each_line(const std::filesystem::path& path, F&& use) {
-  std::ifstream stream(path);
-  REQUIRE(stream.good());
+std::int64_t each_line(const std::vector<std::string>& keys, F&& use) {
   std::int64_t count = 0;
-  for (std::string line; std::getline(stream, line); ++count) use(Json::parse(line));
+  for (const auto& path : test::golden_lines(keys)) {
+    std::ifstream stream(path);
+    for (std::string line; std::getline(stream, line); ++count) use(Json::parse(line));
+  }
   return count;
 }
 
 TEST_CASE("tokenizer: every string becomes the reference's tokens and ids", "[golden]") {
-  FGVL_SKIP_UNLESS(!test::golden_dir().empty() && !test::shared_dir().empty(), "golden values");
+  FGVL_NEEDS_GOLDEN();
   const Tokenizer tokenizer = bert();
-  const std::int64_t count = each_line(test::golden_dir() / "text" / "bert_tokenizer.jsonl", [&](const Json& line) {
+  const std::int64_t count = each_line({"kind", "text", "tokens", "ids"}, [&](const Json& line) {
     INFO(line.dump());
     CHECK(tokenizer.tokens(line["text"]) == line["tokens"].get<std::vector<std::string>>());
     CHECK(tokenizer.ids(line["text"]) == line["ids"].get<std::vector<std::int64_t>>());
@@ -47,9 +47,9 @@ TEST_CASE("tokenizer: every string becomes the reference's tokens and ids", "[go
 }
 
 TEST_CASE("prepare_caption: every string becomes the reference's, and fails where that fails", "[golden]") {
-  FGVL_SKIP_UNLESS(!test::golden_dir().empty() && !test::shared_dir().empty(), "golden values");
+  FGVL_NEEDS_GOLDEN();
   const Tokenizer tokenizer = bert();
-  const std::int64_t count = each_line(test::golden_dir() / "text" / "pre_caption.jsonl", [&](const Json& line) {
+  const std::int64_t count = each_line({"kind", "in"}, [&](const Json& line) {
     INFO(line.dump());
     const auto prepared = prepare_caption(line["in"], 30);
     REQUIRE(prepared.ok() == line.contains("out"));
@@ -61,11 +61,8 @@ TEST_CASE("prepare_caption: every string becomes the reference's, and fails wher
   CHECK(count > 0);
 }
 
-TEST_CASE("masking: counts are exact and frequencies are the reference's within sampling error", "[golden]") {
-  FGVL_SKIP_UNLESS(!test::golden_dir().empty() && !test::shared_dir().empty(), "golden values");
-  const Tokenizer tokenizer = bert();
-  std::ifstream stream(test::golden_dir() / "masking" / "masking_statistics.json");
-  const Json golden = Json::parse(stream);
+/// Compares one file of statistics; the number of frequencies.
+std::int64_t compare_masking(const Tokenizer& tokenizer, const Json& golden) {
   for (const auto& [probability, lengths] : golden["n_pred_by_length"].items()) {
     for (const auto& [length, expected] : lengths.items()) {
       CHECK(mask_count(std::stoll(length), {.probability = std::stod(probability), .max_masks = golden["params"]["mask_max"]}) == expected.get<std::int64_t>());
@@ -111,17 +108,25 @@ TEST_CASE("masking: counts are exact and frequencies are the reference's within 
       CHECK(std::abs(as_mask / total - sentence["ratio_mask"].get<double>()) < 0.02);
     }
   }
+  return compared;
+}
+
+TEST_CASE("masking: counts are exact and frequencies are the reference's within sampling error", "[golden]") {
+  FGVL_NEEDS_GOLDEN();
+  const Tokenizer tokenizer = bert();
+  std::int64_t compared = 0;
+  for (const test::Fixture& fixture : test::golden_json("n_pred_by_length")) compared += compare_masking(tokenizer, fixture.json);
   std::cout << "masking: " << compared << " frequencies compared" << std::endl;
   CHECK(compared > 0);
 }
-
 TEST_CASE("resize: bicubic equals Pillow's within one grey level", "[golden]") {
-  FGVL_SKIP_UNLESS(!test::golden_dir().empty(), "golden values");
-  const auto folder = test::golden_dir() / "images";
-  std::ifstream stream(folder / "images.json");
-  const Json golden = Json::parse(stream);
+  FGVL_NEEDS_GOLDEN();
   int compared = 0;
-  for (const Json& entry : golden["images"]) {
+  std::vector<std::pair<std::filesystem::path, Json>> entries;  // folder, picture
+  for (const test::Fixture& fixture : test::golden_json("images")) {
+    for (const Json& entry : fixture.json["images"]) entries.emplace_back(fixture.path.parent_path(), entry);
+  }
+  for (const auto& [folder, entry] : entries) {
     const std::string file = std::filesystem::path(entry["file"].get<std::string>()).filename().string();
     std::filesystem::path source;
     for (const auto& candidate : {folder / file, test::shared_dir() / "data" / "photos" / "images" / file, test::shared_dir() / "data" / "bccd" / "JPEGImages" / file}) {

@@ -1,8 +1,6 @@
 // Parity with the official X-VLM (zengyan-97/X-VLM cb4fff1), run the way a user runs a model: make_region_vlm, begin, Criterion.
-#include <fstream>
 #include <map>
 
-#include <nlohmann/json.hpp>
 #include <torch/torch.h>
 
 #include "fgvl/core/boxes.hpp"
@@ -16,8 +14,8 @@
 #include "fgvl/models/clip_vit.hpp"
 #include "fgvl/models/pretrained.hpp"
 #include "fgvl/models/region_vlm.hpp"
+#include "golden/fixtures.hpp"
 #include "support/catch.hpp"
-#include "support/shared.hpp"
 
 namespace fgvl {
 namespace {
@@ -164,9 +162,11 @@ void check_outputs(Run& run, const Tensors& in, const Tensors& out) {
   if (out.count("output_coord") > 0) {
     const Tensor boxes = pass.predicted_boxes(all);
     check_close("output_coord", boxes, out.at("output_coord"), kOutputTolerance);
-    const losses::BoxLosses each = losses::box_losses(boxes, run.batch.boxes);
-    check_close("loss_bbox_all", each.l1.mean(), out.at("loss_bbox_all"), kLossTolerance);
-    check_close("loss_giou_all", each.giou.mean(), out.at("loss_giou_all"), kLossTolerance);
+    losses::Criterion all_rows(run.model->spec());
+    all_rows.add("box", losses::BoxRegressionOptions{.all_rows = true});
+    const losses::LossReport report = all_rows.forward(pass);
+    check_close("loss_bbox_all", torch::tensor(report.mean("box.l1").value()), out.at("loss_bbox_all").to(at::kDouble), kLossTolerance);
+    check_close("loss_giou_all", torch::tensor(report.mean("box.giou").value()), out.at("loss_giou_all").to(at::kDouble), kLossTolerance);
   }
 }
 
@@ -201,18 +201,10 @@ std::string kind_of(const Fixture& fixture) {
 }
 
 TEST_CASE("X-VLM: outputs, losses and gradients equal the official implementation's", "[golden]") {
-  const std::filesystem::path golden = test::golden_dir();
-  FGVL_SKIP_UNLESS(!golden.empty() && std::filesystem::exists(golden), "golden values");
+  FGVL_NEEDS_GOLDEN();
   int fixtures = 0, scenarios = 0;
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(golden)) {
-    if (entry.path().extension() == ".json") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
-  for (const auto& file : files) {
-    std::ifstream stream(file);
-    const Fixture fixture{file.parent_path(), Json::parse(stream)};
-    if (!fixture.json.is_object() || !fixture.json.contains("state_dict")) continue;  // not a model
+  for (const test::Fixture& model : test::golden_json("state_dict")) {
+    const Fixture fixture{model.path.parent_path(), model.json};
     const std::string kind = kind_of(fixture);
     if (kind != "xvlm clip") {
       std::cout << "SKIPPED: " << fixture.name() << ": models of kind " << kind << " are not built yet" << std::endl;

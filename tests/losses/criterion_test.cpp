@@ -2,6 +2,7 @@
 
 #include "fgvl/losses/contrastive.hpp"
 #include "fgvl/losses/criterion.hpp"
+#include "fgvl/losses/matching.hpp"
 #include "losses/fake_pass.hpp"
 #include "support/catch.hpp"
 
@@ -29,6 +30,51 @@ TEST_CASE("Criterion: the total is the weighted sum of means, and only what was 
   CHECK(report.mean("a").value() == Approx(2.0));
   CHECK(report.mean("a.half").value() == Approx(4.0));
   CHECK_FALSE(report.mean("none").has_value());
+}
+
+/// The second of two ranks; the other one holds as much of everything.
+class TwoRanks final : public Collective {
+ public:
+  std::int64_t rank() const override { return 1; }
+  std::int64_t size() const override { return 2; }
+  Tensor all_reduce_sum(const Tensor& value) override { return value * torch::tensor({{3.0}, {2.0}}, value.options()); }  // sums: the other has twice as much; counts: as much
+  Tensor all_gather_rows(const Tensor& rows) override { return rows; }
+  Tensor broadcast(const Tensor& value) override { return value; }
+  void barrier() override {}
+};
+
+TEST_CASE("Criterion: means run over the counts of all ranks, and local sums are scaled so that averaged gradients are exact", "[criterion]") {
+  class OnTwo final : public test::FakePass {
+   public:
+    using FakePass::FakePass;
+    Collective& collective() const override { return ranks_; }
+
+   private:
+    mutable TwoRanks ranks_;
+  } pass(test::batch_of({0}, {1}), torch::zeros({1, 8}), torch::zeros({1, 8}));
+  Criterion criterion(kSpec);
+  criterion.add("a", std::make_shared<Fixed>(6.0, 3.0));
+  const LossReport report = criterion.forward(pass);
+  // Part "a": sum 6 of 18, 3 items of 6. Data parallelism averages gradients, so that a rank's share is 2 * 6 / 6; the logged mean is 18 / 6.
+  CHECK(report.mean("a").value() == Approx(3.0));
+  CHECK(report.values[0].count == 6);
+  CHECK(report.total.item<double>() == Approx(2 * 6.0 / 6 + 0.5 * 2 * 12.0 / 6));
+}
+
+TEST_CASE("Criterion: heads start from the spec's seed and their names, whatever was made before", "[criterion]") {
+  FeatureSpec spec = kSpec;
+  spec.seed = 5;
+  const auto weight = [&](bool with_other) {
+    torch::rand({3});  // the global generator moves on
+    Criterion criterion(spec);
+    if (with_other) criterion.add("other", MatchingOptions{});
+    criterion.add("itm", MatchingOptions{});
+    return criterion.named_parameters()["itm.itm_head.0.weight"].clone();
+  };
+  const Tensor first = weight(false);
+  CHECK(at::equal(first, weight(true)));
+  spec.seed = 6;
+  CHECK_FALSE(at::equal(first, weight(false)));
 }
 
 TEST_CASE("Criterion: names are unique words, and limited terms see their streams only", "[criterion]") {

@@ -1,4 +1,6 @@
 #pragma once
+#include <algorithm>
+
 #include <torch/torch.h>
 
 #include "fgvl/core/forward_pass.hpp"
@@ -6,7 +8,7 @@
 namespace fgvl::test {
 
 /// A pass whose features are given; fused tokens are the sum of the text's and the visual's feature, and every stage counts its calls.
-class FakePass final : public ForwardPass {
+class FakePass : public ForwardPass {
  public:
   FakePass(RegionBatch batch, const Tensor& visual, const Tensor& text) : batch_(std::move(batch)), collective_(make_single_process()) {
     regions_.features = visual;

@@ -70,6 +70,48 @@ TEST_CASE("contrastive: a region's text is not a negative of its whole picture, 
   CHECK(loss.parts()[0].count == 3);
 }
 
+TEST_CASE("contrastive: a text is no negative of a picture that shows it, even where its own row is about another picture", "[losses]") {
+  // Picture 0 has a caption and a region "b"; picture 1 has a region with the same words. Row 2's text is true of picture 0, although row 2 is about picture 1.
+  RegionBatch batch = batch_of({0, 0, 1, 1}, {1, 2, 2, 3});
+  batch.is_region = torch::tensor({false, true, true, true});
+  batch.boxes = torch::tensor({{0.5f, 0.5f, 1.f, 1.f}, {0.25f, 0.5f, 0.4f, 0.4f}, {0.75f, 0.5f, 0.4f, 0.4f}, {0.2f, 0.5f, 0.2f, 0.2f}});
+  const Tensor visual = unit_rows(4, 8, 15), text = unit_rows(4, 8, 16);
+  FakePass pass(batch, visual, text);
+  const Loss loss = make_term(ContrastiveOptions{.same_text = SameText::kIgnored}, kSpec)->forward(pass);
+  const Tensor logits = visual.matmul(text.t()) / 0.07;
+  const auto row = [&](const Tensor& of, std::int64_t own, const std::vector<std::int64_t>& kept) {
+    const auto place = std::find(kept.begin(), kept.end(), own) - kept.begin();
+    return -torch::log_softmax(of[own].index_select(0, torch::tensor(kept)), 0)[place].item<double>();
+  };
+  // Whole picture 0 against texts: rows 1 and 2 say the same thing, which it shows. Regions 1 and 2 carry the same text.
+  const double to_text = row(logits, 0, {0, 3}) + row(logits, 1, {0, 1, 3}) + row(logits, 2, {0, 2, 3}) + row(logits, 3, {0, 1, 2, 3});
+  const Tensor columns = logits.t().contiguous();
+  const double to_visual = row(columns, 0, {0, 1, 2, 3}) + row(columns, 1, {1, 3}) + row(columns, 2, {2, 3}) + row(columns, 3, {0, 1, 2, 3});
+  CHECK(loss.parts()[0].sum.item<double>() == Approx(0.5 * (to_text + to_visual)));
+  // Matching never draws such a pair either.
+  const auto matching = make_term(MatchingOptions{}, kSpec);
+  for (std::uint64_t seed = 0; seed < 30; ++seed) {
+    FakePass one(batch, visual.to(at::kFloat), text.to(at::kFloat));
+    one.seed = seed;
+    matching->forward(one);
+    for (std::int64_t i = 0; i < one.last_query.text_index.size(0); ++i) {
+      const auto t = one.last_query.text_index[i].item<std::int64_t>(), v = one.last_query.visual_index[i].item<std::int64_t>();
+      CHECK_FALSE((v == 0 && (t == 1 || t == 2)));
+    }
+  }
+}
+
+TEST_CASE("contrastive: `rows` chooses captions or regions, as if the others were not in the batch", "[losses]") {
+  RegionBatch batch = batch_of({0, 1, 0, 1}, {1, 2, 3, 4});
+  batch.is_region = torch::tensor({false, false, true, true});
+  batch.boxes[2] = batch.boxes[3] = torch::tensor({0.25f, 0.25f, 0.2f, 0.2f});
+  const Tensor visual = unit_rows(4, 8, 17), text = unit_rows(4, 8, 18), temperature = torch::tensor(0.07, torch::kFloat64);
+  FakePass pass(batch, visual, text);
+  const double captions = value(make_term(ContrastiveOptions{.rows = Rows::kImage}, kSpec), pass), regions = value(make_term(ContrastiveOptions{.rows = Rows::kRegion}, kSpec), pass);
+  CHECK(captions == Approx(contrastive(visual.slice(0, 0, 2), text.slice(0, 0, 2), temperature).item<double>()));
+  CHECK(regions == Approx(contrastive(visual.slice(0, 2), text.slice(0, 2), temperature).item<double>()));
+}
+
 TEST_CASE("temperature: clamped in place as X-VLM's divisor, and as CLIP's log scale", "[losses]") {
   Temperature divisor(TemperatureOptions{.init = 0.9});
   CHECK(divisor.divisor().item<double>() == Approx(0.5));
@@ -124,6 +166,46 @@ TEST_CASE("matching: negatives are never true pairs, and repeat for the same see
   }
 }
 
+TEST_CASE("matching: negatives are drawn in proportion to softmax(similarity / temperature) + 1e-5, at the named term's temperature", "[losses]") {
+  const Tensor visual = unit_rows(4, 8, 19).to(at::kFloat), text = unit_rows(4, 8, 20).to(at::kFloat);
+  Criterion criterion(kSpec);
+  criterion.add("itc", ContrastiveOptions{.temperature = {.init = 0.3}}).add("itm", MatchingOptions{.temperature = "itc"});
+  Criterion uniform(kSpec);
+  uniform.add("itm", MatchingOptions{.negatives = Negatives::kUniform});
+  constexpr int kDraws = 2000;
+  // counts[t][v]: how often visual v was drawn for text t, which are the first half of the query.
+  const auto drawn = [&](Criterion& of) {
+    Tensor counts = torch::zeros({4, 4});
+    for (int seed = 0; seed < kDraws; ++seed) {
+      FakePass pass(batch_of({0, 1, 2, 3}, {1, 2, 3, 4}), visual, text);
+      pass.seed = static_cast<std::uint64_t>(seed);
+      of.forward(pass);
+      for (std::int64_t i = 0; i < 4; ++i) counts[pass.last_query.text_index[i].item<std::int64_t>()][pass.last_query.visual_index[i].item<std::int64_t>()] += 1;
+    }
+    return counts / kDraws;
+  };
+  Tensor weights = (torch::softmax(text.matmul(visual.t()) / 0.3, 1) + 1e-5).fill_diagonal_(0);
+  weights = weights / weights.sum(1, true);
+  const double five_errors = 5 * std::sqrt(0.25 / kDraws);
+  CHECK((drawn(criterion) - weights).abs().max().item<double>() < five_errors);
+  CHECK((drawn(uniform) - (torch::ones({4, 4}) - torch::eye(4)) / 3).abs().max().item<double>() < five_errors);
+}
+
+TEST_CASE("matching: given negatives of a term that is limited to a stream are those of its rows", "[losses]") {
+  RegionBatch batch = batch_of({0, 1, 2}, {1, 2, 3});
+  batch.text_stream = torch::tensor({1, 0, 0}, torch::kLong);
+  FakePass pass(batch, unit_rows(3, 8, 21).to(at::kFloat), unit_rows(3, 8, 22).to(at::kFloat));
+  MatchingOptions options;
+  options.given = {torch::tensor({2, 2, 1}, torch::kLong), torch::tensor({1, 0, 1}, torch::kLong)};
+  const auto term = make_term(options, kSpec);
+  term->limit_to_streams({0});
+  term->forward(pass);
+  CHECK(at::equal(pass.last_query.text_index, torch::tensor({1, 2, 0, 1}, torch::kLong)));
+  CHECK(at::equal(pass.last_query.visual_index, torch::tensor({2, 1, 1, 2}, torch::kLong)));
+  options.given.text_for_visual = Tensor();
+  CHECK_THROWS_WITH(make_term(options, kSpec)->forward(pass), Catch::Contains("given.text_for_visual: expected [T] with T = 3, got nothing"));
+}
+
 TEST_CASE("matching: a batch of one, and weights that are not finite, give the positive pairs only", "[losses]") {
   const auto term = make_term(MatchingOptions{}, kSpec);
   FakePass single(batch_of({0}, {1}), unit_rows(1, 8, 1).to(at::kFloat), unit_rows(1, 8, 2).to(at::kFloat));
@@ -148,6 +230,17 @@ TEST_CASE("box_regression: no box costs nothing, and whole images are left out",
   CHECK(make_term(BoxRegressionOptions{}, kSpec)->forward(pass).parts()[0].count == 2);
   CHECK(make_term(BoxRegressionOptions{.only_unambiguous = true}, kSpec)->forward(pass).parts()[0].count == 1);
   CHECK(at::equal(pass.box_rows, torch::tensor({1}, torch::kLong)));
+  // A criterion of this term alone can be differentiated on a batch without a region: zero loss, zero gradient.
+  batch.is_region = torch::zeros({3}, torch::kBool);
+  FakePass empty(batch, torch::zeros({3, 8}), torch::zeros({3, 8}));
+  empty.predicted = torch::full({3, 4}, 0.5f).set_requires_grad(true);
+  Criterion criterion(kSpec);
+  criterion.add("box", BoxRegressionOptions{});
+  const LossReport report = criterion.forward(empty);
+  CHECK(report.values.empty());
+  report.total.backward();
+  CHECK(report.total.item<double>() == 0.0);
+  CHECK(empty.predicted.grad().abs().max().item<double>() == 0.0);
 }
 
 TEST_CASE("foil_matching: mean of softplus(foil - true) over the named matching term's scores", "[losses]") {
