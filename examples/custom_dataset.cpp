@@ -76,7 +76,7 @@ int main(int argc, char** argv) {
   auto datasets = fgvl::data::builtin_datasets();
   datasets->add<mine::PcbOptions>("pcb", [](const mine::PcbOptions& options, const fgvl::data::DatasetContext& context) { return mine::open_dataset(options, context); });
   fgvl::data::DataConfig config(datasets);
-  const auto document = fgvl::config::Document::parse("dataset: {type: pcb}\nimage: {size: 128}\nbatch_size: 4\nstreams: {boards: {captions_per_image: 0, max_regions: 100}}");
+  const auto document = fgvl::config::Document::parse("dataset: {type: pcb}\nimage: {size: 128}\nbatch_size: 1\nstreams: {boards: {captions_per_image: 0, max_regions: 100}}");
   if (!document.ok()) return std::cerr << document.status().message() << std::endl, 2;
   auto read = fgvl::config::read(*document, config);
   if (!read.ok()) return std::cerr << read.status().message() << std::endl, 2;
@@ -88,13 +88,15 @@ int main(int argc, char** argv) {
   if (!texts.ok()) return std::cerr << texts.status().message() << std::endl, 3;
   auto loader = fgvl::data::Loader::make(*streams, read->image, *texts, read->loader);
   if (!loader.ok()) return std::cerr << loader.status().message() << std::endl, 3;
+  // Batches of one picture: an epoch ends with the last board, not in the middle of a batch that already holds boards of the next.
   std::int64_t regions = 0, images = 0;
-  while (images + read->loader.batch_size <= pictures) {
+  while (images < pictures) {
     const auto batch = (*loader)->next();
     if (!batch.ok()) return std::cerr << batch.status().message() << std::endl, 3;
     images += batch->image_count();
     regions += batch->text_count();
   }
-  std::cout << images << " of " << pictures << " boards, " << regions << " defects, " << (*loader)->counts().skipped.size() << " causes of loss" << std::endl;
-  return 0;
+  const fgvl::data::LoaderCounts counts = (*loader)->counts();
+  std::cout << counts.records_used << " of " << pictures << " boards, " << regions << " defects, " << counts.skipped.size() << " causes of loss" << std::endl;
+  return counts.records_used == pictures && counts.skipped.empty() ? 0 : 3;
 }
