@@ -1,44 +1,50 @@
-# Finds LibTorch and defines fgvl::torch (CPU parts) and, with FGVL_CUDA, fgvl::torch_cuda.
-# Order: what the user gave (CMAKE_PREFIX_PATH, Torch_ROOT, Torch_DIR), then FGVL_TORCH_DIR (what scripts/setup installed), then the system.
+# Finds LibTorch and defines fgvl::torch (CPU parts) and, where its CUDA parts are complete, fgvl::torch_cuda. Sets FGVL_TORCH_ROOT and FGVL_TORCH_VERSION;
+# if nothing fits, FGVL_TORCH_PROBLEM says why. Looks in Torch_ROOT or Torch_DIR given to CMake, then FGVL_TORCH_DIR (what scripts/setup chose), then the other
+# places that find_package would search. Nothing of it is cached: another choice takes effect in an old build folder, too.
 #
 # find_package(Torch) is not used: PyPI's wheel is a CUDA build whose TorchConfig.cmake demands a CUDA toolkit even for CPU work.
-if(Torch_DIR AND NOT Torch_ROOT)
-  get_filename_component(Torch_ROOT "${Torch_DIR}/../../.." ABSOLUTE)
+include(${CMAKE_CURRENT_LIST_DIR}/FgvlTorchRoot.cmake)
+set(FGVL_TORCH_PROBLEM "")
+file(TO_CMAKE_PATH "$ENV{CMAKE_PREFIX_PATH}" _prefixes)
+fgvl_torch_root(FGVL_TORCH_ROOT ${Torch_ROOT} ${Torch_DIR} ${FGVL_TORCH_DIR} ${CMAKE_PREFIX_PATH} $ENV{Torch_ROOT} $ENV{Torch_DIR} ${_prefixes} /usr/local /usr)
+if(NOT FGVL_TORCH_ROOT)
+  set(FGVL_TORCH_PROBLEM "LibTorch not found: run scripts/setup, or give -DTorch_ROOT=<folder with include/ and lib/>")
+  return()
 endif()
-find_path(FGVL_TORCH_INCLUDE ATen/core/Tensor.h HINTS ${Torch_ROOT}/include ${FGVL_TORCH_DIR}/include)
-if(NOT FGVL_TORCH_INCLUDE)
-  message(FATAL_ERROR "LibTorch not found: run scripts/setup, or give -DTorch_ROOT=<folder with include/ and lib/>")
-endif()
-get_filename_component(_prefix "${FGVL_TORCH_INCLUDE}" DIRECTORY)
-set(_version "")
-foreach(_header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)  # newer releases moved it
-  if(NOT _version AND EXISTS ${_prefix}/include/${_header})
-    file(STRINGS ${_prefix}/include/${_header} _lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
-    string(REGEX REPLACE ".*MAJOR ([0-9]+).*MINOR ([0-9]+).*PATCH ([0-9]+).*" "\\1.\\2.\\3" _version "${_lines}")
-  endif()
-endforeach()
-set(FGVL_TORCH_VERSION "${_version}")
+fgvl_torch_version(FGVL_TORCH_VERSION ${FGVL_TORCH_ROOT})
 if(NOT FGVL_TORCH_VERSION VERSION_GREATER_EQUAL 2.6)
-  message(FATAL_ERROR "LibTorch '${FGVL_TORCH_VERSION}' in ${_prefix}: 2.6 or newer is needed")
+  set(FGVL_TORCH_PROBLEM "LibTorch '${FGVL_TORCH_VERSION}' in ${FGVL_TORCH_ROOT}: 2.6 or newer is needed")
+  return()
 endif()
-message(STATUS "LibTorch ${FGVL_TORCH_VERSION} in ${_prefix}")
-find_library(FGVL_TORCH_CPU torch_cpu HINTS ${_prefix}/lib REQUIRED)
-find_library(FGVL_C10 c10 HINTS ${_prefix}/lib REQUIRED)
-add_library(fgvl::torch INTERFACE IMPORTED GLOBAL)
-target_include_directories(fgvl::torch SYSTEM INTERFACE ${FGVL_TORCH_INCLUDE} ${FGVL_TORCH_INCLUDE}/torch/csrc/api/include)
-target_link_libraries(fgvl::torch INTERFACE ${FGVL_TORCH_CPU} ${FGVL_C10})
-# The wheel's libtorch_cpu.so needs libcupti and libcudart from its sibling packages: told to the linker only, and before the
-# system's folders, where an older NCCL would otherwise be found first.
-file(GLOB _siblings ${_prefix}/../nvidia/*/lib ${_prefix}/../nvidia/*/*/lib)
-foreach(_dir IN LISTS _siblings)
-  target_link_options(fgvl::torch INTERFACE LINKER:-rpath-link,${_dir})
-endforeach()
 
-if(FGVL_CUDA)
-  find_library(FGVL_TORCH_CUDA torch_cuda HINTS ${_prefix}/lib REQUIRED)
-  find_library(FGVL_C10_CUDA c10_cuda HINTS ${_prefix}/lib REQUIRED)
+# Only from this root: the parts of two LibTorch do not fit.
+foreach(_part torch_cpu c10 torch_cuda c10_cuda)
+  unset(_${_part})
+  find_library(_${_part} ${_part} NO_CACHE NO_DEFAULT_PATH PATHS ${FGVL_TORCH_ROOT}/lib ${FGVL_TORCH_ROOT}/lib64 ${FGVL_TORCH_ROOT}/lib/${CMAKE_LIBRARY_ARCHITECTURE})
+endforeach()
+if(NOT _torch_cpu OR NOT _c10)
+  set(FGVL_TORCH_PROBLEM "LibTorch in ${FGVL_TORCH_ROOT} has headers but not the libraries torch_cpu and c10: install it completely")
+  return()
+endif()
+if(NOT TARGET fgvl::torch)
+  message(STATUS "LibTorch ${FGVL_TORCH_VERSION} in ${FGVL_TORCH_ROOT}")
+  add_library(fgvl::torch INTERFACE IMPORTED GLOBAL)
+  target_include_directories(fgvl::torch SYSTEM INTERFACE ${FGVL_TORCH_ROOT}/include ${FGVL_TORCH_ROOT}/include/torch/csrc/api/include)
+  target_link_libraries(fgvl::torch INTERFACE ${_torch_cpu} ${_c10})
+  # The wheel's libtorch_cpu.so needs libcupti and libcudart from its sibling packages: told to the linker only, and before the
+  # system's folders, where an older NCCL would otherwise be found first.
+  file(GLOB _siblings ${FGVL_TORCH_ROOT}/../nvidia/*/lib ${FGVL_TORCH_ROOT}/../nvidia/*/*/lib)
+  foreach(_dir IN LISTS _siblings)
+    target_link_options(fgvl::torch INTERFACE LINKER:-rpath-link,${_dir})
+  endforeach()
+endif()
+
+# A wheel that was unpacked for CPU work has libtorch_cuda, but not the NVIDIA libraries that it needs.
+file(GLOB _wheel_nvidia ${FGVL_TORCH_ROOT}/../nvidia)
+file(GLOB _wheel_cublas ${FGVL_TORCH_ROOT}/../nvidia/*/lib/libcublas.so*)
+if(_torch_cuda AND _c10_cuda AND (_wheel_cublas OR NOT _wheel_nvidia) AND NOT TARGET fgvl::torch_cuda)
   add_library(fgvl::torch_cuda INTERFACE IMPORTED GLOBAL)
-  target_link_libraries(fgvl::torch_cuda INTERFACE fgvl::torch ${FGVL_C10_CUDA})
+  target_link_libraries(fgvl::torch_cuda INTERFACE fgvl::torch ${_c10_cuda})
   # libtorch_cuda registers the CUDA backend by being loaded, not by a symbol that we call.
-  target_link_options(fgvl::torch_cuda INTERFACE LINKER:--no-as-needed,${FGVL_TORCH_CUDA},--as-needed)
+  target_link_options(fgvl::torch_cuda INTERFACE LINKER:--no-as-needed,${_torch_cuda},--as-needed)
 endif()
