@@ -13,4 +13,5 @@ set(_package ${CMAKE_INSTALL_LIBDIR}/cmake/fgvl)
 install(EXPORT fgvlTargets NAMESPACE fgvl:: DESTINATION ${_package})
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/fgvlConfig.cmake.in ${PROJECT_BINARY_DIR}/fgvlConfig.cmake INSTALL_DESTINATION ${_package})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/fgvlConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_BINARY_DIR}/fgvlConfig.cmake ${PROJECT_BINARY_DIR}/fgvlConfigVersion.cmake ${PROJECT_SOURCE_DIR}/cmake/FgvlTorch.cmake DESTINATION ${_package})
+install(FILES ${PROJECT_BINARY_DIR}/fgvlConfig.cmake ${PROJECT_BINARY_DIR}/fgvlConfigVersion.cmake
+  ${PROJECT_SOURCE_DIR}/cmake/FgvlTorch.cmake ${PROJECT_SOURCE_DIR}/cmake/FgvlTorchRoot.cmake DESTINATION ${_package})

@@ -1,16 +1,43 @@
-# cmake -P: install the build tree, then configure, build and run a consumer of the installed package.
-function(run)
+# cmake -P: installs the build tree, runs the installed program, then configures, builds and runs two consumers of the installed package.
+# Takes BUILD, SOURCE, GENERATOR, MAKE_PROGRAM and CCACHE (the program, or NOTFOUND).
+function(run expected)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "${ARGN}\n${output}")
-  endif()
   message("${output}")
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "ended with ${code}: ${ARGN}")
+  endif()
+  if(NOT output MATCHES "${expected}")
+    message(FATAL_ERROR "printed nothing like '${expected}': ${ARGN}")
+  endif()
 endfunction()
+
+# A user's machine has none of these set: the package alone must know where LibTorch is, and the program where its libraries are.
+foreach(variable CMAKE_PREFIX_PATH Torch_ROOT Torch_DIR FGVL_TORCH_DIR LD_LIBRARY_PATH)
+  unset(ENV{${variable}})
+endforeach()
 set(prefix ${BUILD}/installed)
-set(consumer ${BUILD}/consumer)
-file(REMOVE_RECURSE ${prefix} ${consumer})
-run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
-run(${CMAKE_COMMAND} -S ${SOURCE}/examples/cmake_project -B ${consumer} -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM} -DCMAKE_PREFIX_PATH=${prefix}
-    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER})
-run(${CMAKE_COMMAND} --build ${consumer})
-run(${consumer}/app)
+file(REMOVE_RECURSE ${prefix})
+run("" ${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+run("fgvl [0-9]+\\.[0-9]+\\.[0-9]+" ${prefix}/bin/fgvl --version)
+
+set(launcher "")
+if(CCACHE)
+  set(launcher -DCMAKE_CXX_COMPILER_LAUNCHER=${CCACHE})
+endif()
+
+# consume(NAME SOURCE EXPECTED CONFIGURE-ARGUMENT...)
+function(consume name source expected)
+  set(consumer ${BUILD}/consumer/${name})
+  file(REMOVE_RECURSE ${consumer})
+  run("" ${CMAKE_COMMAND} -S ${source} -B ${consumer} -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM} -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE=Release
+      ${launcher} ${ARGN})
+  run("" ${CMAKE_COMMAND} --build ${consumer})
+  run("${expected}" ${consumer}/app)
+endfunction()
+consume(everything ${SOURCE}/examples/cmake_project "itc [0-9.]+")
+# -log(e^2 / (e^2 + 3)) = 0.3408. Where none of the other modules' packages can be found.
+set(absent "")
+foreach(package absl yaml-cpp nlohmann_json PkgConfig OpenCV ICU pugixml simdjson)
+  list(APPEND absent -DCMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
+endforeach()
+consume(losses_alone ${SOURCE}/examples/cmake_project/losses_alone "itc 0\\.3407" ${absent})
