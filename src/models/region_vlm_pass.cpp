@@ -6,6 +6,7 @@
 #include "core/torch_compat.hpp"
 #include "fgvl/core/boxes.hpp"
 #include "models/dropout.hpp"
+#include "models/length_groups.hpp"
 
 namespace fgvl::models {
 namespace {
@@ -117,13 +118,19 @@ class RegionVlmPass final : public ForwardPass {
 
   Tensor fused(const FusionPairs& pairs, const ProjectedVisuals& keys, Dropout& dropout) {
     const auto scope = autocast();
-    return full(model_.fusion->fuse(pairs, keys, dropout));
+    const LengthGroups groups(pairs.text_mask);
+    return full(groups.joined([&](const LengthGroups::Group& group) {
+      return model_.fusion->fuse({groups.tokens_of(pairs.text, group), groups.tokens_of(pairs.text_mask, group), groups.rows_of(pairs.sequence_index, group),
+                                  groups.rows_of(pairs.visual_mask, group), groups.rows_of(pairs.positions, group)},
+                                 keys, dropout);
+    }));
   }
 
   Tensor encode(const char* stage, const Tensor& ids, const Tensor& mask) {
     Dropout dropout = stage_dropout(stage);
     const auto scope = autocast();
-    return full(model_.text->encode(ids, mask, dropout));
+    const LengthGroups groups(mask);
+    return full(groups.joined([&](const LengthGroups::Group& group) { return model_.text->encode(groups.tokens_of(ids, group), groups.tokens_of(mask, group), dropout); }));
   }
 
   const VisualTokens& visual_tokens() {
@@ -151,7 +158,9 @@ class RegionVlmPass final : public ForwardPass {
       const Tensor& embeds = embeds_of(input);
       Dropout dropout = stage_dropout("prepare", static_cast<std::uint64_t>(input));
       const auto scope = autocast();
-      kept = model_.fusion->prepare(embeds, mask_of(input), dropout);
+      const Tensor& mask = mask_of(input);
+      const LengthGroups groups(mask);
+      kept = groups.joined([&](const LengthGroups::Group& group) { return model_.fusion->prepare(groups.tokens_of(embeds, group), groups.tokens_of(mask, group), dropout); });
     }
     return kept;
   }

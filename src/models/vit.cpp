@@ -50,7 +50,8 @@ class Vit final : public VisionEncoder {
   std::int64_t grid() const override { return grid_; }
 
   VisualTokens encode(const Tensor& images, const RegionRows& rows) override {
-    Tensor tokens = stem_->forward(images).flatten(2).transpose(1, 2) + position_;
+    // Channels last: convolutions and norms over channels are faster that way, and the patches come out as rows.
+    Tensor tokens = stem_->forward(images.contiguous(at::MemoryFormat::ChannelsLast)).flatten(2).transpose(1, 2) + position_;
     for (const auto& block : blocks_) tokens = block->forward(tokens, {});
     tokens = norm_(tokens);
     const Tensor pooled = tokens.mean(1, /*keepdim=*/true);

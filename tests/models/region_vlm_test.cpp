@@ -97,6 +97,35 @@ TEST_CASE("a batch without a region: box regression alone gives zero loss and ze
   }
 }
 
+TEST_CASE("a text has the same numbers beside shorter and longer ones as alone", "[models]") {
+  torch::NoGradGuard guard;
+  const ModelPtr model = make(false);
+  model->eval();
+  RegionBatch batch = batch_with(3);
+  const std::int64_t texts = batch.text_count();
+  // Half of the texts have two tokens, of which two groups are made; one has four.
+  for (std::int64_t row = 0; row < texts; row += 2) batch.text_mask[row].slice(0, 2).fill_(false);
+  batch.text_mask[1].slice(0, 4).fill_(false);
+  batch.text_ids.masked_fill_(batch.text_mask.logical_not(), 0);
+  const auto together = model->begin(batch);
+  const Tensor all = torch::arange(texts), fused = together->fuse({.text_index = all, .visual_index = all}), boxes = together->predicted_boxes(all);
+  for (std::int64_t row = 0; row < texts; ++row) {
+    INFO(row);
+    RegionBatch alone = batch;
+    const auto one = [&](const Tensor& of_texts) { return of_texts.slice(0, row, row + 1); };
+    for (Tensor* field : {&alone.text_to_image, &alone.is_region, &alone.is_unambiguous, &alone.boxes, &alone.text_ids, &alone.text_mask, &alone.masked_ids, &alone.masked_positions,
+                          &alone.masked_labels, &alone.text_key}) {
+      *field = one(*field);
+    }
+    const auto pass = model->begin(alone);
+    const Tensor first = torch::zeros({1}, torch::kLong), valid = batch.text_mask[row];
+    CHECK(at::allclose(together->text().features[row], pass->text().features[0], 1e-5, 1e-5));
+    CHECK(at::allclose(together->matched()[row], pass->matched()[0], 1e-5, 1e-5));
+    CHECK(at::allclose(fused[row].index({valid}), pass->fuse({.text_index = first, .visual_index = first})[0].index({valid}), 1e-5, 1e-5));
+    CHECK(at::allclose(boxes[row], pass->predicted_boxes(first)[0], 1e-5, 1e-5));
+  }
+}
+
 TEST_CASE("removing a term does not change the values of the others, also with dropout", "[models]") {
   const ModelPtr model = make(false, /*dropout=*/0.2);
   model->train();
