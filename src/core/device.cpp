@@ -1,5 +1,8 @@
 #include "fgvl/core/device.hpp"
 
+#include <new>
+#include <string_view>
+
 #include <torch/torch.h>
 
 #include "core/torch_compat.hpp"
@@ -18,6 +21,12 @@ at::Device parse_device(const std::string& text) {
   TORCH_CHECK(index < count, "[parse_device] device: '", text, "' was asked for, but there are ", count, " GPUs: cuda:0 to cuda:", count - 1);
   compat::use_exact_gpu_arithmetic();
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+bool is_out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr || dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  // c10/core/impl/alloc_cpu.cpp: "DefaultCPUAllocator: can't allocate memory: you tried to allocate ..." and, on some systems, "not enough memory: ...".
+  return dynamic_cast<const c10::Error*>(&error) != nullptr && std::string_view(error.what()).find("DefaultCPUAllocator: ") != std::string_view::npos;
 }
 
 }  // namespace fgvl

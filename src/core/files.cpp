@@ -1,6 +1,7 @@
 #include "fgvl/core/files.hpp"
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -36,15 +37,27 @@ struct File {
   }
 };
 
-bool fault_injected(const std::string& path) {
+/// Whether FGVL_FAULT asks for `kind` ("enospc:", "kill:") at this path.
+bool fault_injected(std::string_view kind, const std::string& path) {
   const char* fault = std::getenv("FGVL_FAULT");
-  return fault != nullptr && std::strncmp(fault, "enospc:", 7) == 0 && path.find(fault + 7) != std::string::npos;
+  return fault != nullptr && std::string_view(fault).starts_with(kind) && path.find(fault + kind.size()) != std::string::npos;
 }
 
 int sync_folder(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   File folder{::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   return folder.descriptor < 0 || ::fsync(folder.descriptor) != 0 ? errno : 0;
+}
+
+/// All of `content`; false with errno set where that fails.
+bool write_whole(int descriptor, std::string_view content) {
+  while (!content.empty()) {
+    const ssize_t count = ::write(descriptor, content.data(), content.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return false;
+    content.remove_prefix(static_cast<std::size_t>(count));
+  }
+  return true;
 }
 
 }  // namespace
@@ -67,8 +80,15 @@ absl::StatusOr<std::string> read_file(const std::string& path) {
   }
 }
 
+absl::Status append_to_file(const std::string& path, std::string_view text) {
+  if (fault_injected("enospc:", path)) return system_error(path, "write", ENOSPC);
+  File file{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)};
+  if (file.descriptor < 0) return system_error(path, "open", errno);
+  return write_whole(file.descriptor, text) ? absl::OkStatus() : system_error(path, "write", errno);
+}
+
 absl::Status write_file_atomically(const std::string& path, std::string_view content) {
-  if (fault_injected(path)) return system_error(path, "write", ENOSPC);
+  if (fault_injected("enospc:", path)) return system_error(path, "write", ENOSPC);
   const std::string beside = absl::StrCat(path, ".tmp-", ::getpid());
   const auto failed = [&](const char* action) {
     const int error = errno;
@@ -77,12 +97,11 @@ absl::Status write_file_atomically(const std::string& path, std::string_view con
   };
   File file{::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.descriptor < 0) return system_error(path, "create", errno);
-  while (!content.empty()) {
-    const ssize_t count = ::write(file.descriptor, content.data(), content.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return failed("write");
-    content.remove_prefix(static_cast<std::size_t>(count));
+  if (fault_injected("kill:", path)) {
+    write_whole(file.descriptor, content.substr(0, content.size() / 2));
+    std::raise(SIGKILL);
   }
+  if (!write_whole(file.descriptor, content)) return failed("write");
   if (::fsync(file.descriptor) != 0) return failed("sync");
   if (::rename(beside.c_str(), path.c_str()) != 0) return failed("rename into place");
   if (const int error = sync_folder(path)) return system_error(path, "sync the folder of", error);

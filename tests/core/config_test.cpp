@@ -4,6 +4,7 @@
 #include "fgvl/core/config.hpp"
 #include "fgvl/core/registry.hpp"
 #include "support/catch.hpp"
+#include "support/folders.hpp"
 
 namespace fgvl::config {
 namespace {
@@ -100,7 +101,7 @@ TEST_CASE("the resolved configuration reads back to the same values", "[config]"
 }
 
 TEST_CASE("base: inherits from another file, merges maps, replaces the rest, and null removes an entry", "[config]") {
-  const auto folder = std::filesystem::temp_directory_path() / "fgvl_config_test";
+  const auto folder = test::fresh_folder("config");
   std::filesystem::create_directories(folder / "sub");
   std::ofstream(folder / "base.yaml") << "name: base\ninner: {rate: 0.1, count: 5}\nentries: {a: {rate: 0.2}, b: {rate: 0.3}}\n";
   std::ofstream(folder / "sub" / "child.yaml") << "base: ../base.yaml\ninner: {rate: 0.9}\nentries: {a: null}\n";

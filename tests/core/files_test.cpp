@@ -7,14 +7,14 @@
 #include "fgvl/core/files.hpp"
 #include "fgvl/core/safetensors.hpp"
 #include "support/catch.hpp"
+#include "support/folders.hpp"
 
 namespace fgvl {
 namespace {
 
 std::string folder() {
-  const auto path = std::filesystem::temp_directory_path() / "fgvl_files_test";
-  std::filesystem::create_directories(path);
-  return path.string();
+  static const std::string path = test::fresh_folder("files").string();
+  return path;
 }
 
 TEST_CASE("safetensors: what is written reads back, and equal tensors give equal bytes", "[files]") {

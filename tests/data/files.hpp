@@ -4,16 +4,9 @@
 #include <string>
 
 #include "fgvl/data/image.hpp"
+#include "support/folders.hpp"
 
 namespace fgvl::test {
-
-/// An empty folder below the system's temporary one.
-inline std::filesystem::path fresh_folder(const std::string& name) {
-  const auto path = std::filesystem::temp_directory_path() / ("fgvl_" + name);
-  std::filesystem::remove_all(path);
-  std::filesystem::create_directories(path);
-  return path;
-}
 
 inline void write(const std::filesystem::path& path, const std::string& content) {
   std::filesystem::create_directories(path.parent_path());
