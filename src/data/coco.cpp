@@ -16,6 +16,7 @@ class CocoDataset final : public Dataset {
   explicit CocoDataset(std::vector<Record> records) : records_(std::move(records)) {}
   std::int64_t size() const override { return static_cast<std::int64_t>(records_.size()); }
   absl::StatusOr<Record> get(std::int64_t index) const override { return records_[static_cast<std::size_t>(index)]; }
+  std::string place(std::int64_t index) const override { return records_[static_cast<std::size_t>(index)].place; }
 
  private:
   std::vector<Record> records_;

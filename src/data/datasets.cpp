@@ -1,6 +1,6 @@
 #include "fgvl/data/datasets.hpp"
 
-#include <set>
+#include <algorithm>
 
 #include "fgvl/data/synthetic.hpp"
 
@@ -22,6 +22,24 @@ class Concatenated final : public Dataset {
     }
     return absl::OutOfRangeError("concatenated: index past the end");
   }
+  absl::StatusOr<std::vector<std::string>> texts() const override {
+    std::vector<std::string> all;
+    for (const DatasetPtr& part : parts_) {
+      FGVL_ASSIGN_OR_RETURN(const std::vector<std::string> own, part->texts());
+      all.insert(all.end(), own.begin(), own.end());
+    }
+    return all;
+  }
+  bool has_closed_texts() const override {
+    return std::all_of(parts_.begin(), parts_.end(), [](const DatasetPtr& part) { return part->has_closed_texts(); });
+  }
+  std::string place(std::int64_t index) const override {
+    for (const DatasetPtr& part : parts_) {
+      if (index < part->size()) return part->place(index);
+      index -= part->size();
+    }
+    return Dataset::place(index);
+  }
 
  private:
   std::vector<DatasetPtr> parts_;
@@ -32,10 +50,30 @@ class Subset final : public Dataset {
   Subset(DatasetPtr dataset, std::vector<std::int64_t> indices) : dataset_(std::move(dataset)), indices_(std::move(indices)) {}
   std::int64_t size() const override { return static_cast<std::int64_t>(indices_.size()); }
   absl::StatusOr<Record> get(std::int64_t index) const override { return dataset_->get(indices_[static_cast<std::size_t>(index)]); }
+  // Words that only other records carry do not belong into a vocabulary.
+  absl::StatusOr<std::vector<std::string>> texts() const override { return dataset_->has_closed_texts() ? dataset_->texts() : Dataset::texts(); }
+  bool has_closed_texts() const override { return dataset_->has_closed_texts(); }
+  std::string place(std::int64_t index) const override { return dataset_->place(indices_[static_cast<std::size_t>(index)]); }
 
  private:
   DatasetPtr dataset_;
   std::vector<std::int64_t> indices_;
+};
+
+class Transformed final : public Dataset {
+ public:
+  using Function = std::function<absl::StatusOr<Record>(Record)>;
+  Transformed(DatasetPtr dataset, Function function) : dataset_(std::move(dataset)), function_(std::move(function)) {}
+  std::int64_t size() const override { return dataset_->size(); }
+  absl::StatusOr<Record> get(std::int64_t index) const override {
+    FGVL_ASSIGN_OR_RETURN(Record record, dataset_->get(index));
+    return function_(std::move(record));
+  }
+  std::string place(std::int64_t index) const override { return dataset_->place(index); }
+
+ private:
+  DatasetPtr dataset_;
+  Function function_;
 };
 
 }  // namespace
@@ -69,6 +107,8 @@ std::vector<std::int64_t> split_indices(std::int64_t count, Split split, std::in
 
 DatasetPtr concatenated(std::vector<DatasetPtr> parts) { return std::make_shared<Concatenated>(std::move(parts)); }
 DatasetPtr subset(DatasetPtr dataset, std::vector<std::int64_t> indices) { return std::make_shared<Subset>(std::move(dataset), std::move(indices)); }
+
+DatasetPtr transformed(DatasetPtr dataset, std::function<absl::StatusOr<Record>(Record)> function) { return std::make_shared<Transformed>(std::move(dataset), std::move(function)); }
 
 std::shared_ptr<DatasetRegistry> builtin_datasets() {
   auto registry = std::make_shared<DatasetRegistry>();

@@ -1,45 +1,22 @@
 #include "fgvl/data/loader.hpp"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
-#include <numeric>
-#include <set>
 #include <thread>
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+
+#include "data/order.hpp"
 
 namespace fgvl::data {
 namespace {
 
 constexpr std::int64_t kJudgeAfter = 100;  // records seen before the share of skipped ones means anything
-
-/// The record at every position of a stream: a pure function of (seed, stream, position).
-class Order {
- public:
-  Order(std::uint64_t seed, std::string name, std::int64_t size, bool shuffle) : seed_(seed), name_("order:" + std::move(name)), size_(size), shuffle_(shuffle) {}
-
-  std::int64_t record(std::int64_t position) {
-    if (!shuffle_) return position % size_;
-    const std::int64_t epoch = position / size_;
-    if (epoch != epoch_) {
-      permutation_.resize(static_cast<std::size_t>(size_));
-      std::iota(permutation_.begin(), permutation_.end(), std::int64_t{0});
-      Generator({.seed = seed_, .epoch = static_cast<std::uint64_t>(epoch), .purpose = name_}).shuffle(permutation_);
-      epoch_ = epoch;
-    }
-    return permutation_[static_cast<std::size_t>(position % size_)];
-  }
-
- private:
-  std::uint64_t seed_;
-  std::string name_;
-  std::int64_t size_;
-  bool shuffle_;
-  std::int64_t epoch_ = -1;
-  std::vector<std::int64_t> permutation_;
-};
 
 /// One sample on its way.
 struct Slot {
@@ -48,6 +25,7 @@ struct Slot {
   bool done = false;
   Sample sample;
   std::string key, place;
+  std::exception_ptr error{};  ///< what the thread threw while it made the sample
 };
 using SlotPtr = std::shared_ptr<Slot>;
 
@@ -96,7 +74,12 @@ struct Loader::Impl {
       const SlotPtr slot = queue.front();
       queue.pop_front();
       lock.unlock();
-      load(*slot);
+      // An exception that leaves a thread ends the program: whoever asks for the sample gets it instead.
+      try {
+        load(*slot);
+      } catch (...) {
+        slot->error = std::current_exception();
+      }
       lock.lock();
       slot->done = true;
       finished.notify_all();
@@ -109,6 +92,7 @@ struct Loader::Impl {
     const absl::StatusOr<Record> record = stream.dataset->get(slot.record);
     if (!record.ok()) {
       slot.key = absl::StrCat(slot.record);
+      slot.place = stream.dataset->place(slot.record);
       slot.sample.problems.push_back({"unreadable_record", std::string(record.status().message()), true});
       return;
     }
@@ -153,35 +137,43 @@ struct Loader::Impl {
       std::unique_lock lock(mutex);
       finished.wait(lock, [&] { return slot->done; });
     }
+    if (slot->error) std::rethrow_exception(slot->error);
     ++state.consumed;
     return slot;
   }
 
+  static std::string with_place(const Slot& slot) {
+    const std::string& detail = slot.sample.problems.back().detail;
+    return absl::StartsWith(detail, slot.place) ? detail : absl::StrCat(slot.place, ": ", detail);
+  }
+
   void count(const Slot& slot) {
     const Stream& stream = streams[slot.stream].stream;
+    const bool used = slot.sample.image.defined();
+    ++counts.visits;
+    if (!used) ++counts.visits_skipped;
+    if (!slot.sample.problems.empty()) last_problem = with_place(slot);
+    if (slot.position >= stream.dataset->size()) return;  // met before
     ++counts.records_seen;
+    ++(used ? counts.records_used : counts.records_skipped);
     counts.regions_seen += slot.sample.regions_seen;
-    if (slot.sample.image.defined()) ++counts.records_used;
-    if (!slot.sample.image.defined()) ++records_skipped;
     for (const Problem& problem : slot.sample.problems) {
       ++counts.skipped[problem.cause];
-      // Listed in the first epoch only; counted in every one.
-      if (slot.position < stream.dataset->size()) skipped.push_back({stream.name, slot.key, slot.place, problem.cause, problem.detail});
+      skipped.push_back({stream.name, slot.key, slot.place, problem.cause, problem.detail});
     }
   }
 
   absl::Status check_skipped(std::size_t index) const {
     const StreamState& state = streams[index];
-    const bool judged = counts.records_seen >= kJudgeAfter || state.consumed >= state.stream.dataset->size();
-    const double fraction = static_cast<double>(records_skipped) / static_cast<double>(std::max<std::int64_t>(1, counts.records_seen));
-    const bool none_left = counts.records_used == 0 && state.consumed >= state.stream.dataset->size();
-    if (!judged || (fraction <= options.max_skipped_fraction && !none_left)) return absl::OkStatus();
+    const bool epoch_ended = state.consumed >= state.stream.dataset->size(), none_used = counts.visits_skipped == counts.visits;
+    if (counts.visits < kJudgeAfter && !epoch_ended) return absl::OkStatus();
+    const double fraction = static_cast<double>(counts.visits_skipped) / static_cast<double>(counts.visits);
+    if (fraction <= options.max_skipped_fraction && !(none_used && epoch_ended)) return absl::OkStatus();
     std::vector<std::string> causes;
     for (const auto& [cause, number] : counts.skipped) causes.push_back(absl::StrCat(number, " ", cause));
-    std::string example;
-    if (!skipped.empty()) example = absl::StrCat("; the last: ", skipped.back().place, ": ", skipped.back().detail);
-    return with_exit_code(absl::DataLossError(absl::StrCat(records_skipped, " of ", counts.records_seen, " records could not be used (", absl::StrJoin(causes, ", "), "), more than data.max_skipped_fraction = ",
-                                                           options.max_skipped_fraction, example, ". skipped.jsonl lists them all; repair them, or raise the limit")),
+    return with_exit_code(absl::DataLossError(absl::StrCat(counts.visits_skipped, " of ", counts.visits, " times a record could not be used (in the first epoch: ", absl::StrJoin(causes, ", "),
+                                                           "), more than data.max_skipped_fraction = ", options.max_skipped_fraction, "; the last: ", last_problem,
+                                                           ". skipped.jsonl lists them all; repair them, or raise the limit")),
                           ExitCode::kData);
   }
 
@@ -195,14 +187,9 @@ struct Loader::Impl {
       quotas[chosen] = options.batch_size;
       return quotas;
     }
-    std::int64_t left = options.batch_size;
-    for (std::size_t i = 0; i + 1 < shares.size(); ++i) {
-      // Fractions are carried over from batch to batch.
-      const double per_batch = shares[i] * static_cast<double>(options.batch_size);
-      quotas[i] = static_cast<std::int64_t>(per_batch * static_cast<double>(number + 1)) - static_cast<std::int64_t>(per_batch * static_cast<double>(number));
-      left -= quotas[i];
-    }
-    quotas.back() = left;
+    // Rows since the start, with and without this batch: their difference is never negative and sums to the batch's size.
+    const std::vector<std::int64_t> before = apportioned(shares, number * options.batch_size), after = apportioned(shares, (number + 1) * options.batch_size);
+    for (std::size_t i = 0; i < quotas.size(); ++i) quotas[i] = after[i] - before[i];
     return quotas;
   }
 
@@ -211,8 +198,9 @@ struct Loader::Impl {
   LoaderOptions options;
   std::vector<StreamState> streams;
   std::vector<double> shares;
-  std::int64_t batches = 0, records_skipped = 0;
+  std::int64_t batches = 0;
   LoaderCounts counts;
+  std::string last_problem;
   std::vector<Skipped> skipped;
 
   std::mutex mutex;
@@ -258,17 +246,29 @@ absl::StatusOr<RegionBatch> Loader::next() {
 std::int64_t Loader::epoch() const { return impl_->streams[0].consumed / impl_->streams[0].stream.dataset->size(); }
 
 LoaderState Loader::state() const {
-  LoaderState state = {{"batches", impl_->batches}, {"records_seen", impl_->counts.records_seen}, {"records_used", impl_->counts.records_used},
-                       {"regions_seen", impl_->counts.regions_seen}, {"records_skipped", impl_->records_skipped}};
-  for (const Impl::StreamState& stream : impl_->streams) state["consumed:" + stream.stream.name] = stream.consumed;
-  for (const auto& [cause, number] : impl_->counts.skipped) state["skipped:" + cause] = number;
+  const LoaderCounts& counts = impl_->counts;
+  LoaderState state = {{"batches", impl_->batches}, {"records_seen", counts.records_seen}, {"records_used", counts.records_used}, {"records_skipped", counts.records_skipped},
+                       {"regions_seen", counts.regions_seen}, {"visits", counts.visits}, {"visits_skipped", counts.visits_skipped}};
+  for (const Impl::StreamState& stream : impl_->streams) {
+    state["consumed:" + stream.stream.name] = stream.consumed;
+    state["records:" + stream.stream.name] = stream.stream.dataset->size();
+  }
+  for (const auto& [cause, number] : counts.skipped) state["skipped:" + cause] = number;
   return state;
 }
 
 absl::Status Loader::restore(const LoaderState& state) {
   for (const Impl::StreamState& stream : impl_->streams) {
-    if (state.count("consumed:" + stream.stream.name) == 0) {
-      return with_exit_code(absl::InvalidArgumentError(absl::StrCat("loader: the checkpoint knows no stream \"", stream.stream.name, "\"")), ExitCode::kCheckpoint);
+    const std::string& name = stream.stream.name;
+    const auto records = state.find("records:" + name);
+    if (state.count("consumed:" + name) == 0 || records == state.end()) {
+      return with_exit_code(absl::InvalidArgumentError(absl::StrCat("loader: the checkpoint knows no stream \"", name, "\"")), ExitCode::kCheckpoint);
+    }
+    // The order is a function of the number of records: with another one a place in it means nothing.
+    if (records->second != stream.stream.dataset->size()) {
+      return with_exit_code(absl::FailedPreconditionError(absl::StrCat("loader: stream \"", name, "\" had ", records->second, " records when the checkpoint was written and has ", stream.stream.dataset->size(),
+                                                                       " now; resume on the data it was trained on")),
+                            ExitCode::kCheckpoint);
     }
   }
   {
@@ -277,8 +277,7 @@ absl::Status Loader::restore(const LoaderState& state) {
   }
   const auto number = [&](const char* name) { return state.count(name) > 0 ? state.at(name) : 0; };
   impl_->batches = number("batches");
-  impl_->records_skipped = number("records_skipped");
-  impl_->counts = {number("records_seen"), number("records_used"), number("regions_seen"), {}};
+  impl_->counts = {number("records_seen"), number("records_used"), number("records_skipped"), number("regions_seen"), {}, number("visits"), number("visits_skipped")};
   impl_->skipped.clear();
   for (const auto& [name, value] : state) {
     if (name.rfind("skipped:", 0) == 0) impl_->counts.skipped[name.substr(8)] = value;

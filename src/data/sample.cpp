@@ -6,87 +6,11 @@
 
 #include <absl/strings/str_cat.h>
 #include <torch/torch.h>
-#include <xxhash.h>
+
+#include "data/view.hpp"
 
 namespace fgvl::data {
 namespace {
-
-/// What happened to a picture on its way to the model, so that boxes and texts can follow.
-struct View {
-  double x = 0, y = 0, width = 0, height = 0;  ///< window in pixels of the original
-  bool flipped_horizontally = false, flipped_vertically = false;
-};
-
-struct Candidate {
-  std::array<float, 4> box;
-  const Region* region;
-};
-
-/// Swaps two words wherever they stand alone: "bright" keeps its "right".
-std::string with_swapped(const std::string& text, const std::string& a, const std::string& b) {
-  std::string swapped;
-  for (std::size_t i = 0; i < text.size();) {
-    const auto letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
-    std::size_t end = i;
-    while (end < text.size() && letter(text[end])) ++end;
-    if (end == i) {
-      swapped += text[i++];
-      continue;
-    }
-    const std::string word = text.substr(i, end - i);
-    swapped += word == a ? b : word == b ? a : word;
-    i = end;
-  }
-  return swapped;
-}
-
-std::string as_seen(std::string text, const View& view) {
-  if (view.flipped_horizontally) text = with_swapped(text, "left", "right");
-  if (view.flipped_vertically) text = with_swapped(text, "above", "below");
-  return text;
-}
-
-View choose_view(const Image& image, const std::vector<std::pair<PixelBox, const Region*>>& regions, const AugmentOptions& augment, Generator& generator) {
-  View view{0, 0, static_cast<double>(image.width), static_cast<double>(image.height), false, false};
-  if (augment.keep_region && !regions.empty()) {
-    const PixelBox& box = generator.choose(regions).first;
-    const std::int64_t x1 = generator.uniform_int(0, static_cast<std::int64_t>(box[0])), y1 = generator.uniform_int(0, static_cast<std::int64_t>(box[1]));
-    const std::int64_t x2 = generator.uniform_int(static_cast<std::int64_t>(std::ceil(box[2])), image.width), y2 = generator.uniform_int(static_cast<std::int64_t>(std::ceil(box[3])), image.height);
-    view = {static_cast<double>(x1), static_cast<double>(y1), static_cast<double>(x2 - x1), static_cast<double>(y2 - y1), false, false};
-  } else if (augment.min_crop_side < 1.0) {
-    const auto side = [&](std::int64_t whole) { return std::max<std::int64_t>(1, std::llround(generator.uniform(augment.min_crop_side, 1.0) * static_cast<double>(whole))); };
-    const std::int64_t width = side(image.width), height = side(image.height);
-    view.x = static_cast<double>(generator.uniform_int(0, image.width - width));
-    view.y = static_cast<double>(generator.uniform_int(0, image.height - height));
-    view.width = static_cast<double>(width);
-    view.height = static_cast<double>(height);
-  }
-  view.flipped_horizontally = augment.horizontal_flip > 0 && generator.bernoulli(augment.horizontal_flip);
-  view.flipped_vertically = augment.vertical_flip > 0 && generator.bernoulli(augment.vertical_flip);
-  return view;
-}
-
-/// The part of a box that the view shows, (cx, cy, w, h) in units of the view, and how much of its area that is.
-std::pair<std::array<float, 4>, double> seen_box(const PixelBox& box, const View& view) {
-  double x1 = std::max(box[0], view.x), y1 = std::max(box[1], view.y), x2 = std::min(box[2], view.x + view.width), y2 = std::min(box[3], view.y + view.height);
-  const double area = (box[2] - box[0]) * (box[3] - box[1]), shown = std::max(0.0, x2 - x1) * std::max(0.0, y2 - y1);
-  x1 = (x1 - view.x) / view.width;
-  x2 = (x2 - view.x) / view.width;
-  y1 = (y1 - view.y) / view.height;
-  y2 = (y2 - view.y) / view.height;
-  if (view.flipped_horizontally) std::tie(x1, x2) = std::pair(1 - x2, 1 - x1);
-  if (view.flipped_vertically) std::tie(y1, y2) = std::pair(1 - y2, 1 - y1);
-  return {{static_cast<float>((x1 + x2) / 2), static_cast<float>((y1 + y2) / 2), static_cast<float>(x2 - x1), static_cast<float>(y2 - y1)}, area > 0 ? shown / area : 0};
-}
-
-std::vector<Candidate> visible(const std::vector<std::pair<PixelBox, const Region*>>& regions, const View& view, double min_fraction) {
-  std::vector<Candidate> candidates;
-  for (const auto& [box, region] : regions) {
-    const auto [seen, fraction] = seen_box(box, view);
-    if (fraction > min_fraction) candidates.push_back({seen, region});
-  }
-  return candidates;
-}
 
 void jitter_colours(Tensor& image, const AugmentOptions& augment, const ImageOptions& options, Generator& generator) {
   if (augment.brightness <= 0 && augment.contrast <= 0 && augment.saturation <= 0) return;
@@ -111,12 +35,14 @@ void jitter_colours(Tensor& image, const AugmentOptions& augment, const ImageOpt
 /// Tokenised and masked; an empty foil text means none.
 absl::StatusOr<SampleText> make_text(const std::string& text, const std::string& foil, const TextPipeline& texts, const View& view, Generator& generator) {
   SampleText made;
-  FGVL_ASSIGN_OR_RETURN(made.text, texts.prepare(as_seen(text, view)));
+  // Words are swapped after preparation, which lower-cases: "Left" is as much a direction as "left".
+  FGVL_ASSIGN_OR_RETURN(const std::string prepared, texts.prepare(text));
+  made.text = as_seen(prepared, view);
   made.ids = texts.encode(made.text);
   if (made.ids.size() < 2) return absl::InvalidArgumentError("no token is left of the text");
   made.masked = texts.mask(made.ids, generator);
   if (!foil.empty()) {
-    if (const auto prepared = texts.prepare(as_seen(foil, view)); prepared.ok() && *prepared != made.text) made.foil_ids = texts.encode(*prepared);
+    if (const auto false_text = texts.prepare(foil); false_text.ok() && *false_text != prepared) made.foil_ids = texts.encode(as_seen(*false_text, view));
   }
   return made;
 }
@@ -239,7 +165,7 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
     sample.problems.push_back({"unreadable_image", std::string(image.status().message()), true});
     return sample;
   }
-  std::vector<std::pair<PixelBox, const Region*>> regions;
+  UsableRegions regions;
   if (options.max_regions > 0) {
     for (const Region& region : record.regions) {
       ++sample.regions_seen;
@@ -275,67 +201,6 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
   sample.image = model_input(shown, image_options);
   jitter_colours(sample.image, options.augment, image_options, generator);
   return sample;
-}
-
-std::int64_t text_key(const std::string& prepared) { return static_cast<std::int64_t>(XXH64(prepared.data(), prepared.size(), 0) >> 1); }
-
-RegionBatch collate(const std::vector<Sample>& samples, const std::vector<std::int64_t>& streams) {
-  TORCH_CHECK(!samples.empty() && samples.size() == streams.size(), "[collate] expected as many streams as samples, at least one, got ", streams.size(), " and ", samples.size());
-  std::int64_t texts = 0, tokens = 1, masks = 1, foils = 0, foil_tokens = 1;
-  for (const Sample& sample : samples) {
-    for (const SampleText& text : sample.texts) {
-      ++texts;
-      tokens = std::max(tokens, static_cast<std::int64_t>(text.ids.size()));
-      masks = std::max(masks, static_cast<std::int64_t>(text.masked.positions.size()));
-      if (!text.foil_ids.empty()) {
-        ++foils;
-        foil_tokens = std::max(foil_tokens, static_cast<std::int64_t>(text.foil_ids.size()));
-      }
-    }
-  }
-  RegionBatch batch;
-  std::vector<Tensor> images;
-  batch.text_to_image = at::empty({texts}, at::kLong);
-  batch.is_region = at::empty({texts}, at::kBool);
-  batch.is_unambiguous = at::empty({texts}, at::kBool);
-  batch.boxes = at::empty({texts, 4}, at::kFloat);
-  batch.text_ids = at::zeros({texts, tokens}, at::kLong);
-  batch.text_mask = at::zeros({texts, tokens}, at::kBool);
-  batch.masked_ids = at::zeros({texts, tokens}, at::kLong);
-  batch.masked_positions = at::zeros({texts, masks}, at::kLong);
-  batch.masked_labels = at::full({texts, masks}, -100, at::kLong);
-  batch.text_key = at::empty({texts}, at::kLong);
-  batch.text_stream = at::empty({texts}, at::kLong);
-  batch.foil_ids = at::zeros({foils, foil_tokens}, at::kLong);
-  batch.foil_mask = at::zeros({foils, foil_tokens}, at::kBool);
-  batch.foil_to_text = at::empty({foils}, at::kLong);
-  const auto longs = [](const Tensor& tensor) { return tensor.mutable_data_ptr<std::int64_t>(); };
-  const auto bools = [](const Tensor& tensor) { return tensor.mutable_data_ptr<bool>(); };
-  std::int64_t row = 0, foil = 0;
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    images.push_back(samples[i].image);
-    for (const SampleText& text : samples[i].texts) {
-      longs(batch.text_to_image)[row] = static_cast<std::int64_t>(i);
-      bools(batch.is_region)[row] = text.is_region;
-      bools(batch.is_unambiguous)[row] = text.is_unambiguous;
-      std::copy(text.box.begin(), text.box.end(), batch.boxes.mutable_data_ptr<float>() + row * 4);
-      std::copy(text.ids.begin(), text.ids.end(), longs(batch.text_ids) + row * tokens);
-      std::fill_n(bools(batch.text_mask) + row * tokens, text.ids.size(), true);
-      std::copy(text.masked.ids.begin(), text.masked.ids.end(), longs(batch.masked_ids) + row * tokens);
-      std::copy(text.masked.positions.begin(), text.masked.positions.end(), longs(batch.masked_positions) + row * masks);
-      std::copy(text.masked.labels.begin(), text.masked.labels.end(), longs(batch.masked_labels) + row * masks);
-      longs(batch.text_key)[row] = text_key(text.text);
-      longs(batch.text_stream)[row] = streams[i];
-      if (!text.foil_ids.empty()) {
-        std::copy(text.foil_ids.begin(), text.foil_ids.end(), longs(batch.foil_ids) + foil * foil_tokens);
-        std::fill_n(bools(batch.foil_mask) + foil * foil_tokens, text.foil_ids.size(), true);
-        longs(batch.foil_to_text)[foil++] = row;
-      }
-      ++row;
-    }
-  }
-  batch.images = at::stack(images);
-  return batch;
 }
 
 }  // namespace fgvl::data

@@ -74,6 +74,7 @@ class SyntheticDataset final : public Dataset {
     }
     return all;
   }
+  bool has_closed_texts() const override { return true; }
 
  private:
   SyntheticOptions options_;

@@ -17,6 +17,8 @@ class VocDataset final : public Dataset {
 
   std::int64_t size() const override { return static_cast<std::int64_t>(files_.size()); }
 
+  std::string place(std::int64_t index) const override { return files_[static_cast<std::size_t>(index)]; }
+
   absl::StatusOr<Record> get(std::int64_t index) const override {
     const std::string place = files_[static_cast<std::size_t>(index)];
     pugi::xml_document document;
@@ -42,9 +44,9 @@ class VocDataset final : public Dataset {
         corners[i] = std::strtod(text, &end);
         if (*text == '\0' || *end != '\0') return data_error(place, absl::StrCat("<", kCorners[i], "> of a ", name, " holds \"", text, "\", not a number"));
       }
-      if (corners[2] - corners[0] <= options_.min_side_pixels || corners[3] - corners[1] <= options_.min_side_pixels) {
-        if (options_.min_side_pixels > 0) continue;
-      }
+      // Small boxes are left out on request; one without any area is a mistake, which is counted when the sample is made.
+      const double width = corners[2] - corners[0] + 1, height = corners[3] - corners[1] + 1;
+      if (width > 0 && height > 0 && std::min(width, height) <= options_.min_side_pixels) continue;
       // 1-based inclusive corners to a continuous box.
       Region region{{corners[0] - 1, corners[1] - 1, corners[2], corners[3]}, {}, name, {}};
       if (const std::string* text = description(name)) {
@@ -76,7 +78,7 @@ void visit_fields(config::Visitor& visitor, VocOptions& options) {
   visitor("annotations", options.annotations, "folder of XML files, relative to root");
   visitor("images", options.images, "folder of pictures, relative to root");
   visitor("labels", options.labels, "class name -> description; only these classes; empty: all, each its own description");
-  visitor("min_side_pixels", options.min_side_pixels, "boxes with a side of at most this are left out; 0: none", config::kNonNegative);
+  visitor("min_side_pixels", options.min_side_pixels, "boxes with a side of at most this (both corners belong to a box) are left out; 0: none", config::kNonNegative);
   visitor("held_out_every", options.held_out_every, "every n-th file of the sorted list is held out; 0: none", {0, 1e9});
 }
 
@@ -86,9 +88,11 @@ absl::StatusOr<DatasetPtr> open_dataset(const VocOptions& options, const Dataset
   FGVL_RETURN_IF_ERROR(check_folder(root / options.annotations, "the folder of annotations (data.dataset.options.annotations)"));
   FGVL_RETURN_IF_ERROR(check_folder(root / options.images, "the folder of pictures (data.dataset.options.images)"));
   std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(root / options.annotations)) {
-    if (entry.path().extension() == ".xml") files.push_back(entry.path().string());
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(root / options.annotations, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().extension() == ".xml") files.push_back(entry->path().string());
   }
+  if (error) return data_error((root / options.annotations).string(), absl::StrCat("the folder of annotations cannot be read: ", error.message()));
   if (files.empty()) return data_error((root / options.annotations).string(), "no .xml file in this folder");
   std::sort(files.begin(), files.end());
   std::vector<std::string> chosen;

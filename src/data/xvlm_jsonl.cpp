@@ -33,9 +33,11 @@ class XvlmJsonl final : public Dataset {
 
   std::int64_t size() const override { return static_cast<std::int64_t>(lines_.size()); }
 
+  std::string place(std::int64_t index) const override { return absl::StrCat(file_, ":", lines_[static_cast<std::size_t>(index)].second); }
+
   absl::StatusOr<Record> get(std::int64_t index) const override {
     const auto [offset, number] = lines_[static_cast<std::size_t>(index)];
-    const std::string place = absl::StrCat(file_, ":", number);
+    const std::string place = this->place(index);
     std::ifstream stream(file_, std::ios::binary);
     stream.seekg(offset);
     std::string line;

@@ -1,5 +1,7 @@
 #include <set>
 
+#include <unistd.h>
+
 #include <torch/torch.h>
 
 #include "data/files.hpp"
@@ -29,13 +31,95 @@ TEST_CASE("voc: corners are 1-based and inclusive, labels choose and describe, e
   CHECK((*held_out)->size() == 2);
   const Record record = *(*train)->get(0);
   CHECK(record.key == "f1");
-  REQUIRE(record.regions.size() == 1);  // B's sides are too short, C is not wanted
+  REQUIRE(record.regions.size() == 1);  // B's sides are 2 pixels, both corners counted; C is not wanted
   CHECK(record.regions[0].box == PixelBox{0, 0, 10, 20});
   CHECK(record.regions[0].texts == std::vector<std::string>{"an apple"});
   test::write(root / "Annotations" / "f1.xml", "");
   CHECK_THAT(std::string((*train)->get(0).status().message()), Catch::Contains("f1.xml") && Catch::Contains("empty"));
   test::write(root / "Annotations" / "f1.xml", voc("f.jpg", "<object><name>A</name><bndbox><xmin>x</xmin></bndbox></object>"));
   CHECK_THAT(std::string((*train)->get(0).status().message()), Catch::Contains("not a number"));
+}
+
+TEST_CASE("voc: min_side_pixels counts both corners, and hides no box that is upside down", "[datasets]") {
+  const auto root = test::fresh_folder("voc_small");
+  std::filesystem::create_directories(root / "JPEGImages");
+  test::write(root / "JPEGImages" / "f.png", to_png(test::plain_image(30, 30, 90)));
+  test::write(root / "Annotations" / "f.xml", voc("f.png", object("A", 3, 3, 5, 9) + object("A", 3, 3, 4, 9) + object("A", 9, 9, 3, 3) + object("A", 5, 5, 5, 5)));
+  VocOptions options;
+  options.min_side_pixels = 2;
+  const Record record = *open_dataset(options, {root.string(), Split::kAll}).value()->get(0);
+  REQUIRE(record.regions.size() == 2);  // 3 pixels wide, and the inverted one; 2 and 1 pixel wide are left out
+  CHECK(record.regions[0].box == PixelBox{2, 2, 5, 9});
+  const TextPipeline texts(Tokenizer::make(build_vocabulary({"a"})).value(), TextOptions{});
+  const Sample sample = make_sample(record, {}, {}, texts, {});
+  REQUIRE(sample.problems.size() == 1);
+  CHECK(sample.problems[0].cause == "box_without_area");
+}
+
+TEST_CASE("voc: a folder of annotations that may not be read ends with exit code 3", "[datasets]") {
+  const auto root = test::fresh_folder("voc_forbidden");
+  std::filesystem::create_directories(root / "JPEGImages");
+  test::write(root / "Annotations" / "f.xml", voc("f.png", object("A", 3, 3, 5, 9)));
+  for (auto path = root; path != path.root_path() && path != std::filesystem::temp_directory_path(); path = path.parent_path()) std::filesystem::permissions(path, std::filesystem::perms(0755));
+  std::filesystem::permissions(root / "Annotations", std::filesystem::perms(0111));
+  const bool is_root = geteuid() == 0;  // who may read everything: be somebody else for a moment
+  if (is_root) REQUIRE(seteuid(65534) == 0);
+  const absl::Status status = open_dataset(VocOptions{}, {root.string(), Split::kTrain}).status();
+  if (is_root) REQUIRE(seteuid(0) == 0);
+  std::filesystem::permissions(root / "Annotations", std::filesystem::perms(0755));
+  CHECK(exit_code(status) == ExitCode::kData);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("Annotations") && Catch::Contains("cannot be read: Permission denied"));
+}
+
+/// Records by hand.
+class Listed final : public Dataset {
+ public:
+  Listed(std::vector<std::string> captions, bool closed = false) : captions_(std::move(captions)), closed_(closed) {}
+  std::int64_t size() const override { return static_cast<std::int64_t>(captions_.size()); }
+  absl::StatusOr<Record> get(std::int64_t index) const override {
+    Record record;
+    record.captions = {captions_[static_cast<std::size_t>(index)]};
+    return record;
+  }
+  absl::StatusOr<std::vector<std::string>> texts() const override {
+    if (!closed_) return Dataset::texts();
+    return std::vector<std::string>{"the closed list"};
+  }
+  bool has_closed_texts() const override { return closed_; }
+
+ private:
+  std::vector<std::string> captions_;
+  bool closed_;
+};
+
+TEST_CASE("decorators: concat, subset and transform keep records, texts and places in step", "[datasets]") {
+  using Texts = std::vector<std::string>;
+  const auto caption = [](const DatasetPtr& dataset, std::int64_t index) { return dataset->get(index).value().captions[0]; };
+  const DatasetPtr open = std::make_shared<Listed>(Texts{"one", "two", "three"}), closed = std::make_shared<Listed>(Texts{"four"}, true);
+  const DatasetPtr both = concatenated({open, closed});
+  CHECK(both->size() == 4);
+  CHECK(caption(both, 2) == "three");
+  CHECK(caption(both, 3) == "four");
+  CHECK(both->texts().value() == Texts{"one", "two", "three", "the closed list"});
+  CHECK_FALSE(both->has_closed_texts());
+  CHECK(both->place(3) == "record 0");
+  const DatasetPtr part = subset(open, {2, 0});
+  CHECK(part->size() == 2);
+  CHECK(caption(part, 0) == "three");
+  CHECK(part->texts().value() == Texts{"three", "one"});  // not the words of what was left out
+  CHECK(part->place(0) == "record 2");
+  CHECK(subset(closed, {0})->texts().value() == Texts{"the closed list"});
+  const DatasetPtr louder = transformed(open, [](Record record) -> absl::StatusOr<Record> {
+    if (record.captions[0] == "two") return absl::DataLossError("two is not wanted");
+    record.captions[0] += "!";
+    return record;
+  });
+  CHECK(louder->size() == 3);
+  CHECK(caption(louder, 0) == "one!");
+  CHECK_FALSE(louder->get(1).ok());
+  CHECK(louder->texts().value() == Texts{"one!", "three!"});
+  CHECK_FALSE(transformed(closed, [](Record record) { return record; })->has_closed_texts());
+  CHECK(louder->place(2) == "record 2");
 }
 
 TEST_CASE("a missing folder and an empty annotation file end with exit code 3 and name themselves", "[datasets]") {
@@ -85,6 +169,20 @@ TEST_CASE("coco: instances and captions of one picture meet in one record, crowd
   CHECK(record.regions.size() == 1);
   CHECK(record.regions[0].box == PixelBox{1, 2, 4, 6});
   CHECK(record.captions == std::vector<std::string>{"a dog"});
+}
+
+TEST_CASE("coco: a label map describes the categories that it names and leaves the others out", "[datasets]") {
+  const auto root = test::fresh_folder("coco_labels");
+  std::filesystem::create_directories(root / "images");
+  test::write(root / "instances.json",
+              "{\"images\": [{\"id\": 7, \"file_name\": \"a.jpg\"}], \"categories\": [{\"id\": 3, \"name\": \"dog\"}, {\"id\": 4, \"name\": \"cat\"}], \"annotations\": ["
+              "{\"image_id\": 7, \"category_id\": 3, \"bbox\": [1, 2, 3, 4]}, {\"image_id\": 7, \"category_id\": 4, \"bbox\": [0, 0, 9, 9]}]}");
+  CocoOptions options;
+  options.labels = {{"dog", "a good dog"}};
+  const Record record = *open_dataset(options, {root.string(), Split::kAll}).value()->get(0);
+  REQUIRE(record.regions.size() == 1);
+  CHECK(record.regions[0].label == "dog");
+  CHECK(record.regions[0].texts == std::vector<std::string>{"a good dog"});
 }
 
 TEST_CASE("decoding: a truncated JPEG is an error that names the file", "[datasets]") {

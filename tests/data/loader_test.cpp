@@ -1,3 +1,6 @@
+#include <array>
+#include <new>
+
 #include <torch/torch.h>
 
 #include "data/files.hpp"
@@ -17,6 +20,7 @@ class Damaged final : public Dataset {
     if (bad_every_ > 0 && index % bad_every_ == 0) return absl::DataLossError("record " + std::to_string(index) + " is damaged");
     return good_->get(index);
   }
+  std::string place(std::int64_t index) const override { return "shelf " + std::to_string(index); }
 
  private:
   DatasetPtr good_;
@@ -51,8 +55,55 @@ TEST_CASE("the same batches for any number of threads, with damaged records and 
       CHECK(equal(batch, three->next().value()));
     }
     CHECK(alone->counts().records_seen == three->counts().records_seen);
-    CHECK(alone->counts().records_seen == alone->counts().records_used + alone->counts().skipped.at("unreadable_record"));
+    CHECK(alone->counts().records_seen == alone->counts().records_used + alone->counts().records_skipped);
+    CHECK(alone->counts().records_skipped == alone->counts().skipped.at("unreadable_record"));
   }
+}
+
+TEST_CASE("a record that cannot be read counts once, however many epochs meet it, and is listed with its place", "[loader]") {
+  auto loader = make_loader(2);
+  for (int i = 0; i < 100; ++i) REQUIRE(loader->next().ok());
+  const LoaderCounts counts = loader->counts();
+  // 8 of 50 records are damaged; two streams read them, several times each.
+  CHECK(counts.records_seen == 2 * 50);
+  CHECK(counts.skipped == std::map<std::string, std::int64_t>{{"unreadable_record", 2 * 8}});
+  CHECK(counts.records_seen == counts.records_used + counts.records_skipped);
+  CHECK(counts.visits > 400);
+  CHECK(counts.visits_skipped > 2 * 8);
+  const auto listed = loader->take_skipped();
+  CHECK(listed.size() == 2 * 8);
+  for (const Skipped& one : listed) CHECK(one.place == "shelf " + one.key);
+}
+
+TEST_CASE("what a loader's thread throws reaches whoever asks for the batch", "[loader]") {
+  class Throwing final : public Dataset {
+   public:
+    std::int64_t size() const override { return 8; }
+    absl::StatusOr<Record> get(std::int64_t) const override { throw std::bad_alloc(); }
+  };
+  for (const std::int64_t workers : {0, 2}) {
+    auto texts = std::make_shared<TextPipeline>(Tokenizer::make(build_vocabulary({})).value(), TextOptions{});
+    auto loader = Loader::make({{"all", std::make_shared<Throwing>(), 1.0, {}}}, {}, texts, {.batch_size = 2, .workers = workers}).value();
+    CHECK_THROWS_AS(loader->next(), std::bad_alloc);
+  }
+}
+
+TEST_CASE("rows: quotas follow the weights, sum to the batch and are never negative, however uneven the weights", "[loader]") {
+  const DatasetPtr scenes = open_dataset(SyntheticOptions{.scenes = 50}, {}).value();
+  SampleOptions captions;
+  captions.max_regions = 0;
+  auto texts = std::make_shared<TextPipeline>(Tokenizer::make(build_vocabulary(scenes->texts().value())).value(), TextOptions{});
+  ImageOptions image;
+  image.size = 32;
+  // 100 : 100 : 1 on 15 rows: rounding the first two up on their own would leave the third -1.
+  auto loader = Loader::make({{"a", scenes, 100, captions}, {"b", scenes, 100, captions}, {"c", scenes, 1, captions}}, image, texts, {.batch_size = 15, .workers = 0, .mix = Mix::kRows}).value();
+  std::array<std::int64_t, 3> rows{};
+  for (int i = 0; i < 67; ++i) {  // 1005 rows = 5 x 201
+    const RegionBatch batch = loader->next().value();
+    CHECK(batch.image_count() == 15);
+    for (std::int64_t t = 0; t < batch.text_count(); ++t) ++rows[static_cast<std::size_t>(batch.text_stream[t].item<std::int64_t>())];
+  }
+  CHECK(rows == std::array<std::int64_t, 3>{500, 500, 5});
 }
 
 TEST_CASE("a restored loader goes on with the very next batch", "[loader]") {

@@ -1,3 +1,6 @@
+#include <array>
+#include <set>
+
 #include <torch/torch.h>
 
 #include "data/files.hpp"
@@ -85,6 +88,97 @@ TEST_CASE("a horizontal flip swaps left and right as whole words, in texts and f
   CHECK(sample.texts[0].text == "a bright square right of the side");  // "bright" keeps its "right"
   CHECK(sample.texts[1].text == "a square right");
   CHECK(decoded(sample.texts[1].foil_ids, *texts) == "[CLS] a square left ");
+}
+
+TEST_CASE("a flip swaps directions however they are written, above and below under a vertical one", "[sample]") {
+  const auto texts = pipeline();
+  Record record = square();
+  record.captions = {"A square LEFT of the circle, Above the side; right-left"};
+  record.regions = {{{20, 30, 50, 50}, {"Right side"}, "square", {"BELOW the side"}}};
+  SampleOptions options;
+  options.foils = true;
+  const auto seen = [&](double horizontal, double vertical) {
+    options.augment.horizontal_flip = horizontal;
+    options.augment.vertical_flip = vertical;
+    const Sample sample = make_sample(record, options, {}, *texts, {});
+    REQUIRE(sample.texts.size() == 2);
+    return std::vector<std::string>{sample.texts[0].text, sample.texts[1].text, decoded(sample.texts[1].foil_ids, *texts)};
+  };
+  CHECK(seen(0, 0) == std::vector<std::string>{"a square left of the circle above the side right left", "right side", "[CLS] below the side "});
+  CHECK(seen(1, 0) == std::vector<std::string>{"a square right of the circle above the side left right", "left side", "[CLS] below the side "});
+  CHECK(seen(0, 1) == std::vector<std::string>{"a square left of the circle below the side right left", "right side", "[CLS] above the side "});
+}
+
+TEST_CASE("keep_region: the window always holds the whole of a region, and windows differ", "[sample]") {
+  const auto texts = pipeline();
+  Record record = square();
+  record.captions.clear();
+  SampleOptions options;
+  options.min_visible_fraction = 0.999;  // anything less than all of it would drop the region
+  options.augment.keep_region = true;
+  std::set<float> widths;
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    const Sample sample = make_sample(record, options, {}, *texts, {.seed = 3, .sample = i});
+    REQUIRE(sample.texts.size() == 1);
+    const auto& [cx, cy, w, h] = sample.texts[0].box;
+    CHECK((cx - w / 2 >= -1e-5 && cy - h / 2 >= -1e-5 && cx + w / 2 <= 1 + 1e-5 && cy + h / 2 <= 1 + 1e-5));
+    CHECK(w >= 0.3f - 1e-5f);  // 30 of 100 pixels in the whole picture
+    widths.insert(w);
+  }
+  CHECK(widths.size() > 20);
+}
+
+TEST_CASE("colour changes: shift, factor around one half and factor around grey, each within its bounds", "[sample]") {
+  const auto texts = pipeline();
+  Record record = square();
+  Image image = test::plain_image(16, 16, 0);
+  for (std::size_t i = 0; i < image.pixels.size(); i += 3) image.pixels[i] = 153, image.pixels[i + 1] = 102, image.pixels[i + 2] = 51;  // 0.6, 0.4, 0.2: grey 0.4
+  record.image = to_tensor(image);
+  record.regions.clear();
+  ImageOptions plain;
+  plain.size = 16;
+  const auto colour = [&](const AugmentOptions& augment, std::uint64_t i) {
+    SampleOptions options;
+    options.augment = augment;
+    const Tensor shown = make_sample(record, options, plain, *texts, {.seed = 4, .sample = i}).image.select(1, 8).select(1, 8);
+    std::array<double, 3> pixel{};
+    for (std::size_t c = 0; c < 3; ++c) pixel[c] = shown[static_cast<std::int64_t>(c)].item<double>() * plain.std[c] + plain.mean[c];
+    return pixel;
+  };
+  double lowest = 1, highest = -1;
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    const auto shifted = colour({.brightness = 0.1}, i);
+    const double by = shifted[0] - 0.6;
+    CHECK(std::abs(by) <= 0.1 + 1e-5);
+    CHECK(shifted[2] - 0.2 == Approx(by).margin(1e-5));
+    lowest = std::min(lowest, by);
+    highest = std::max(highest, by);
+    const auto stretched = colour({.contrast = 0.5}, i);
+    const double factor = (stretched[0] - 0.5) / 0.1;
+    CHECK((factor >= 0.5 - 1e-4 && factor <= 1.5 + 1e-4));
+    CHECK(stretched[1] == Approx(0.5 - 0.1 * factor).margin(1e-5));
+    const auto coloured = colour({.saturation = 0.5}, i);
+    const double spread = (coloured[0] - 0.4) / 0.2;
+    CHECK((spread >= 0.5 - 1e-4 && spread <= 1.5 + 1e-4));
+    CHECK(coloured[1] == Approx(0.4).margin(1e-5));
+    CHECK(coloured[2] == Approx(0.4 - 0.2 * spread).margin(1e-5));
+  }
+  CHECK(lowest < -0.05);
+  CHECK(highest > 0.05);
+}
+
+TEST_CASE("labels_only: a region's label instead of its texts, and a region without one counts as without text", "[sample]") {
+  const auto texts = pipeline();
+  Record record = square();
+  record.captions.clear();
+  record.regions.push_back({{60, 10, 80, 30}, {"a circle"}, "", {}});
+  SampleOptions options;
+  options.labels_only = true;
+  const Sample sample = make_sample(record, options, {}, *texts, {});
+  REQUIRE(sample.texts.size() == 1);
+  CHECK(sample.texts[0].text == "square");
+  REQUIRE(sample.problems.size() == 1);
+  CHECK(sample.problems[0].cause == "no_text");
 }
 
 TEST_CASE("bad regions are dropped by cause, and a picture without anything left is skipped whole", "[sample]") {

@@ -19,6 +19,10 @@ class Dataset {
   /// Every text that a record may carry (captions, region texts, labels, foils), to build a vocabulary from. Reads all records;
   /// generated datasets override it with their closed list.
   virtual absl::StatusOr<std::vector<std::string>> texts() const;
+  /// True where texts() is such a list, known without reading a record: then a part of the dataset has it too.
+  virtual bool has_closed_texts() const { return false; }
+  /// Where record `index` stands, as in Record::place; also of a record that cannot be read.
+  virtual std::string place(std::int64_t index) const { return "record " + std::to_string(index); }
 };
 using DatasetPtr = std::shared_ptr<const Dataset>;
 

@@ -1,4 +1,6 @@
 #pragma once
+#include <functional>
+
 #include "fgvl/core/registry.hpp"
 #include "fgvl/data/dataset.hpp"
 
@@ -30,7 +32,7 @@ struct VocOptions {
   std::string annotations = "Annotations";
   std::string images = "JPEGImages";
   std::vector<std::pair<std::string, std::string>> labels{};  ///< class name -> description; a class that is not named is its own description; empty: all are
-  double min_side_pixels = 0;                                 ///< boxes with a side of at most this many pixels are left out
+  double min_side_pixels = 0;                                 ///< boxes with a side of at most this many pixels, both corners included, are left out; those without area stay, to be counted
   std::int64_t held_out_every = 5;
 };
 void visit_fields(config::Visitor& visitor, VocOptions& options);
@@ -51,9 +53,14 @@ using DatasetRegistry = Registry<absl::StatusOr<DatasetPtr>, DatasetContext>;
 /// Ours: xvlm_jsonl, voc, coco, synthetic.
 std::shared_ptr<DatasetRegistry> builtin_datasets();
 
+// Decorators. Mixing sources by weight is the Loader's: give it one Stream each (see loader.hpp).
+
 /// One after the other; a record keeps its key.
 DatasetPtr concatenated(std::vector<DatasetPtr> parts);
-/// Records `indices` of `dataset`, in that order.
+/// Records `indices` of `dataset`, in that order. Its texts are those of these records, or the closed list of `dataset` where it has one.
 DatasetPtr subset(DatasetPtr dataset, std::vector<std::int64_t> indices);
+/// Every record through `function`, which is called from several threads and must give the same for the same record; its error makes the record unreadable.
+/// The texts are those of the records that come out.
+DatasetPtr transformed(DatasetPtr dataset, std::function<absl::StatusOr<Record>(Record)> function);
 
 }  // namespace fgvl::data

@@ -12,7 +12,7 @@
 
 namespace fgvl::data {
 
-/// One source of samples with its mixing weight.
+/// One source of samples with its mixing weight: several streams in one Loader are the way to mix datasets.
 struct Stream {
   std::string name;
   DatasetPtr dataset;
@@ -30,7 +30,7 @@ struct LoaderOptions {
   std::uint64_t seed = 0;
   bool shuffle = true;
   Mix mix = Mix::kBatches;
-  double max_skipped_fraction = 0.01;  ///< of the records seen; above it (once 100 were seen, or an epoch ended) next() fails with exit code 3
+  double max_skipped_fraction = 0.01;  ///< of the visits; above it (once 100 were made, or an epoch ended) next() fails with exit code 3
 };
 
 /// A record or region that was left out, and why.
@@ -38,10 +38,12 @@ struct Skipped {
   std::string stream, key, place, cause, detail;
 };
 
-/// records_seen = records_used + whole records skipped.
+/// Distinct records and regions of each stream, counted in its first epoch: a picture that cannot be read counts once, however often it is met.
+/// records_seen = records_used + records_skipped.
 struct LoaderCounts {
-  std::int64_t records_seen = 0, records_used = 0, regions_seen = 0;
+  std::int64_t records_seen = 0, records_used = 0, records_skipped = 0, regions_seen = 0;
   std::map<std::string, std::int64_t> skipped{};  ///< by cause, records and regions
+  std::int64_t visits = 0, visits_skipped = 0;    ///< of records in all epochs: what max_skipped_fraction is about
 };
 
 /// Where a loader stands: enough to go on with the very next batch after a restart. Plain numbers by name, to be saved as they are.
@@ -55,7 +57,7 @@ class Loader {
   static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options);
   ~Loader();
 
-  /// The next batch. Errors: too many skipped records (exit code 3).
+  /// The next batch. Errors: too many skipped records (exit code 3). What a thread inside threw (out of memory, say) is thrown here.
   absl::StatusOr<RegionBatch> next();
 
   std::int64_t epoch() const;                  ///< of stream 0, as of the last batch handed out
