@@ -8,7 +8,7 @@
 #include <opencv2/imgproc.hpp>
 #include <torch/torch.h>
 
-#include "eval/inference_scope.hpp"
+#include "train/inference_scope.hpp"
 #include "fgvl/losses/matching.hpp"
 
 namespace fgvl::eval {
@@ -42,10 +42,16 @@ absl::StatusOr<RegionBatch> make_query(const Tensor& images, const std::vector<Q
   return batch;
 }
 
+double overlap(const data::PixelBox& a, const data::PixelBox& b) {
+  const auto area = [](const data::PixelBox& box) { return std::max(0.0, box[2] - box[0]) * std::max(0.0, box[3] - box[1]); };
+  const double shared = area({std::max(a[0], b[0]), std::max(a[1], b[1]), std::min(a[2], b[2]), std::min(a[3], b[3])}), both = area(a) + area(b) - shared;
+  return both > 0 ? shared / both : 0;
+}
+
 absl::StatusOr<std::vector<Grounding>> ground(const train::ProbeInput& input, const data::TextPipeline& pipeline, const data::ImageOptions& image_options, const data::Image& image,
                                               const std::vector<std::string>& texts, const std::string& matching) {
   if (texts.empty()) return std::vector<Grounding>{};
-  const InferenceScope scope(input.model, input.criterion);
+  const train::InferenceScope scope(input.model, input.criterion);
   std::vector<QueryText> queries;
   for (const std::string& text : texts) queries.push_back({.image = 0, .text = text});
   const Tensor pixels = data::model_input(image, image_options).unsqueeze(0);

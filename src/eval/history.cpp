@@ -36,9 +36,9 @@ absl::StatusOr<History> read_history(const std::string& metrics_path) {
     const std::function<void(const std::string&, const nlohmann::ordered_json&)> walk = [&](const std::string& prefix, const nlohmann::ordered_json& node) {
       for (const auto& [name, value] : node.items()) {
         if (value.is_object()) {
-          walk(prefix + name + "/", value);
+          walk(prefix + train::metric_part(name) + "/", value);
         } else if (value.is_number_float()) {
-          series_of(history.probes, prefix + name).points.emplace_back(step, value.get<double>());
+          series_of(history.probes, prefix + train::metric_part(name)).points.emplace_back(step, value.get<double>());
         }
       }
     };

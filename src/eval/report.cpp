@@ -50,7 +50,7 @@ const Series* find(const std::vector<Series>& all, const std::string& name) {
 
 std::string chart_title(const std::string& name) {
   if (absl::StartsWith(name, "skills/")) return escaped(name.substr(7, name.find('/', 7) - 7));
-  return escaped(absl::StrReplaceAll(name, {{"/", " › "}, {"_", " "}}));
+  return escaped(train::metric_text(absl::StrReplaceAll(name, {{"/", " › "}, {"_", " "}})));
 }
 
 std::string charts(const std::vector<ReportArm>& arms, const std::vector<std::string>& names, bool probes, const ChartOptions& options) {
@@ -116,8 +116,12 @@ std::string skipped_section(const std::vector<ReportArm>& arms) {
   std::string html;
   for (const ReportArm& arm : arms) {
     for (const auto& [cause, count] : arm.skipped) absl::StrAppend(&html, "<li>", escaped(arm.name), ": ", count, " × ", escaped(cause), "</li>");
+    if (!arm.skipped.empty()) {
+      absl::StrAppend(&html, "<li>", escaped(arm.name), ": ", arm.records_seen - arm.records_skipped, " of ", arm.records_seen, " records were used, with ", arm.regions_seen, " regions looked at</li>");
+    }
   }
-  return html.empty() ? "<p>Nothing was left out.</p>" : "<ul>" + html + "</ul><p>skipped.jsonl in the run's folder lists every one with its place.</p>";
+  if (html.empty()) return "<p>Nothing was left out.</p>";
+  return "<ul>" + html + "</ul><p>Each record and region counts once a stream, in its first epoch, however often it was met. skipped.jsonl in the run's folder lists every one with its place.</p>";
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ std::string skill_cell(const ReportArm& arm, const std::string& skill, bool best
   return html + "</small></td>";
 }
 
-/// Distinct <label> of metrics "<prefix><label>/...".
+/// Distinct <label> of metrics "<prefix><label>/...", as a part of names.
 std::vector<std::string> labels_of(const ReportArm& arm, const std::string& prefix) {
   std::vector<std::string> labels;
   for (const auto& [name, unused] : arm.metrics) {
@@ -74,7 +74,7 @@ std::string coverage(const ReportArm& arm, const std::string& prefix) {
   return std::isfinite(used) && std::isfinite(all) ? absl::StrCat(" ", count(used), " of ", count(all), " pictures could be read.") : "";
 }
 
-std::string readable(const std::string& name) { return escaped(absl::StrReplaceAll(name, {{"/", " › "}, {"_", " "}})); }
+std::string readable(const std::string& name) { return escaped(train::metric_text(absl::StrReplaceAll(name, {{"/", " › "}, {"_", " "}}))); }
 
 }  // namespace
 
@@ -142,7 +142,7 @@ std::string region_table(const ReportArm& arm, const char* colour) {
     return absl::StrCat(html, "<td>", count(value(arm, "regions/true_box/" + n)), "</td></tr>");
   };
   std::string rows = row("all classes alike (balanced)", "balanced_accuracy", "n");
-  for (const std::string& label : labels) absl::StrAppend(&rows, row(label, "per_class/" + label + "/accuracy", "per_class/" + label + "/n"));
+  for (const std::string& label : labels) absl::StrAppend(&rows, row(train::metric_text(label), "per_class/" + label + "/accuracy", "per_class/" + label + "/n"));
   const double majority = value(arm, "regions/baselines/majority"), area = value(arm, "regions/baselines/box_area");
   absl::StrAppend(&rows, "<tr class=\"baseline\"><td>always the commonest class</td><td>", percent(majority), "</td><td>", percent(majority),
                   "</td><td></td></tr>");
@@ -166,7 +166,7 @@ std::string box_table(const ReportArm& arm, const char* colour) {
   std::string rows;
   for (const std::string& label : labels) {
     const std::string prefix = absl::StrCat("boxes/", label, "/");
-    absl::StrAppend(&rows, row(label, value(arm, prefix + "mean_iou"), value(arm, prefix + "hit_at_0.5"), value(arm, prefix + "constant_box_iou"),
+    absl::StrAppend(&rows, row(train::metric_text(label), value(arm, prefix + "mean_iou"), value(arm, prefix + "hit_at_0.5"), value(arm, prefix + "constant_box_iou"),
                                value(arm, prefix + "n")));
   }
   absl::StrAppend(&rows, row("all", mean, value(arm, "box_hit_at_0.5"), NAN, value(arm, "box_n")));

@@ -3,7 +3,8 @@
 #include <absl/strings/str_cat.h>
 #include <torch/torch.h>
 
-#include "eval/inference_scope.hpp"
+#include "train/inference_scope.hpp"
+#include "fgvl/core/config.hpp"
 #include "fgvl/eval/grounding.hpp"
 #include "fgvl/eval/probes.hpp"
 #include "fgvl/losses/matching.hpp"
@@ -25,12 +26,25 @@ struct Shares {
   double shuffled = 0;  ///< on another pair's; 0 when not asked for
 };
 
+/// The options of a synthetic dataset, read back from what it would be saved as: a Choice keeps them behind one type.
+absl::StatusOr<data::SyntheticOptions> scenes_of(const data::DatasetChoice& dataset) {
+  FGVL_ASSIGN_OR_RETURN(const config::Document document, config::Document::parse(config::to_yaml(dataset), "data.dataset"));
+  std::string type;
+  data::SyntheticOptions scenes;
+  FGVL_RETURN_IF_ERROR(document.read([&](config::Visitor& visitor) {
+    visitor("type", type, "");
+    visitor("options", scenes, "");
+  }));
+  return scenes;
+}
+
 class SkillsProbe final : public train::Probe {
  public:
-  SkillsProbe(const SkillsOptions& options, const train::ProbeContext& context) : options_(options), image_(context.data->image), texts_(context.texts) {}
+  SkillsProbe(const SkillsOptions& options, const data::SyntheticOptions& scenes, const train::ProbeContext& context)
+      : options_(options), scenes_(scenes), image_(context.data->image), texts_(context.texts) {}
 
   absl::StatusOr<train::Metrics> run(const train::ProbeInput& input) override {
-    const InferenceScope scope(input.model, input.criterion);
+    const train::InferenceScope scope(input.model, input.criterion);
     const losses::LossTermPtr term = input.criterion.find(options_.matching);
     auto* scorer = dynamic_cast<losses::PairScorer*>(term.get());
     if (scorer == nullptr) return absl::InvalidArgumentError(absl::StrCat("skills: there is no matching term named '", options_.matching, "' to score with"));
@@ -43,7 +57,7 @@ class SkillsProbe final : public train::Probe {
       metrics.emplace_back(name + "n", static_cast<std::int64_t>(seen.pairs.size()));
       if (options_.shuffled) metrics.emplace_back(name + "shuffled_accuracy", shares.shuffled);
       // A text that only counts names no colour, so that it cannot name an unseen pair.
-      if (options_.unseen_pairs > 0 && options_.scenes.unseen_pairs > 0 && skill != "counting") {
+      if (options_.unseen_pairs > 0 && scenes_.unseen_pairs > 0 && skill != "counting") {
         const Prepared& unseen = prepared(skill, options_.unseen_pairs, true);
         FGVL_ASSIGN_OR_RETURN(const Shares unseen_shares, score(unseen, false, input, *scorer));
         metrics.emplace_back(name + "unseen_accuracy", unseen_shares.own);
@@ -57,7 +71,7 @@ class SkillsProbe final : public train::Probe {
   const Prepared& prepared(const std::string& skill, std::int64_t count, bool unseen) {
     auto [found, is_new] = prepared_.try_emplace(skill + (unseen ? "/unseen" : ""));
     if (is_new) {
-      found->second.pairs = data::synthetic_skill_pairs(options_.scenes, skill, count, unseen);
+      found->second.pairs = data::synthetic_skill_pairs(scenes_, skill, count, unseen);
       std::vector<Tensor> images;
       for (const data::SkillPair& pair : found->second.pairs) images.push_back(data::model_input(data::from_tensor(pair.image), image_));
       found->second.images = at::stack(images);
@@ -97,6 +111,7 @@ class SkillsProbe final : public train::Probe {
   }
 
   SkillsOptions options_;
+  data::SyntheticOptions scenes_;
   data::ImageOptions image_;
   data::TextPipelinePtr texts_;
   std::map<std::string, Prepared> prepared_;
@@ -109,9 +124,19 @@ void visit_fields(config::Visitor& visitor, SkillsOptions& options) {
   visitor("unseen_pairs", options.unseen_pairs, "a skill, of colour-shape pairs that training never showed; 0: none", config::kNonNegative);
   visitor("shuffled", options.shuffled, "also with the pictures of other pairs");
   visitor("matching", options.matching, "the matching term that scores");
-  visitor("scenes", options.scenes, "the scenes; as in the data section");
+  visitor("scenes", options.scenes, "the scenes; null: those of data.dataset, where that is synthetic");
 }
 
-absl::StatusOr<train::ProbePtr> make_probe(const SkillsOptions& options, const train::ProbeContext& context) { return std::make_shared<SkillsProbe>(options, context); }
+absl::StatusOr<train::ProbePtr> make_probe(const SkillsOptions& options, const train::ProbeContext& context) {
+  if (context.data->dataset.type() != "synthetic") {
+    if (!options.scenes) return absl::InvalidArgumentError("skills: data.dataset is not synthetic; say with `scenes` which scenes are scored");
+    return std::make_shared<SkillsProbe>(options, *options.scenes, context);
+  }
+  FGVL_ASSIGN_OR_RETURN(const data::SyntheticOptions scenes, scenes_of(context.data->dataset));
+  if (options.scenes && config::to_yaml(*options.scenes) != config::to_yaml(scenes)) {
+    return absl::InvalidArgumentError("skills: `scenes` differ from data.dataset.options, so that \"unseen\" pairs would not be those that training never showed; leave `scenes` out");
+  }
+  return std::make_shared<SkillsProbe>(options, scenes, context);
+}
 
 }  // namespace fgvl::eval

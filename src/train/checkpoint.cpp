@@ -28,11 +28,49 @@ absl::Status checkpoint_error(const std::string& path, const std::string& what) 
 
 absl::Status as_checkpoint_error(const absl::Status& status) { return status.ok() ? status : with_exit_code(status, ExitCode::kCheckpoint); }
 
+/// Checkpoints by step, the newest first.
+std::vector<std::pair<std::int64_t, std::string>> checkpoints_in(const fs::path& folder) {
+  std::vector<std::pair<std::int64_t, std::string>> all;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (const std::int64_t step = checkpoint_step(entry->path().string()); step >= 0) all.emplace_back(step, entry->path().string());
+  }
+  std::sort(all.rbegin(), all.rend());
+  return all;
+}
+
+struct Manifest {
+  struct File {
+    std::string name, hash;
+    std::size_t size = 0;
+  };
+  std::int64_t step = 0;
+  std::vector<File> files;
+};
+
+absl::StatusOr<Manifest> read_manifest(const std::string& folder) {
+  const std::string path = (fs::path(folder) / kManifest).string();
+  const absl::StatusOr<std::string> text = read_file(path);
+  if (!text.ok()) return as_checkpoint_error(text.status());
+  Manifest manifest;
+  try {
+    const auto json = nlohmann::json::parse(*text);
+    if (const int format = json.at("format"); format != kFormat) return checkpoint_error(path, absl::StrCat("format ", format, ", this build reads ", kFormat));
+    manifest.step = json.at("step");
+    for (const auto& [name, entry] : json.at("files").items()) {
+      manifest.files.push_back({fs::path(name).filename().string(), entry.at("xxh64"), entry.at("size")});
+    }
+  } catch (const nlohmann::json::exception& error) {
+    return checkpoint_error(path, absl::StrCat("not a checkpoint's manifest: ", error.what()));
+  }
+  return manifest;
+}
+
 }  // namespace
 
 std::int64_t checkpoint_step(const std::string& folder) {
   std::int64_t step = -1;
-  const std::string name = fs::path(folder).filename().string();
+  const std::string name = (fs::path(folder) / "").parent_path().filename().string();  // with or without a slash at the end
   return name.rfind("step_", 0) == 0 && absl::SimpleAtoi(name.substr(5), &step) ? step : -1;
 }
 
@@ -63,27 +101,36 @@ absl::Status write_checkpoint(const std::string& checkpoints_folder, std::int64_
     ::fsync(parent);
     ::close(parent);
   }
-  std::vector<std::pair<std::int64_t, fs::path>> all;
-  for (const auto& entry : fs::directory_iterator(checkpoints_folder)) {
-    if (const std::int64_t found = checkpoint_step(entry.path().string()); found >= 0) all.emplace_back(found, entry.path());
+  // What was just written is one of those kept, whatever else lies there.
+  auto others = checkpoints_in(checkpoints_folder);
+  std::erase_if(others, [&](const auto& other) { return other.first == step; });
+  for (std::size_t i = static_cast<std::size_t>(keep) - 1; i < others.size(); ++i) fs::remove_all(others[i].second, error);
+  return absl::OkStatus();
+}
+
+absl::Status remove_checkpoints_after(const std::string& checkpoints_folder, std::int64_t step) {
+  std::error_code error;
+  std::vector<fs::path> removed;
+  for (const auto& [found, path] : checkpoints_in(checkpoints_folder)) {
+    if (found > step) removed.push_back(path);
   }
-  std::sort(all.begin(), all.end());
-  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < all.size(); ++i) fs::remove_all(all[i].second, error);
+  for (fs::directory_iterator entry(checkpoints_folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().extension() == ".tmp") removed.push_back(entry->path());
+  }
+  for (const fs::path& path : removed) {
+    fs::remove_all(path, error);
+    if (error) return checkpoint_error(path.string(), absl::StrCat("cannot be removed: ", error.message()));
+  }
   return absl::OkStatus();
 }
 
 absl::Status verify_checkpoint(const std::string& folder) {
-  const std::string path = (fs::path(folder) / kManifest).string();
-  const absl::StatusOr<std::string> text = read_file(path);
-  if (!text.ok()) return as_checkpoint_error(text.status());
-  const auto manifest = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) return checkpoint_error(path, "not a checkpoint's manifest");
-  if (manifest.value("format", 0) != kFormat) return checkpoint_error(path, absl::StrCat("format ", manifest.value("format", 0), ", this build reads ", kFormat));
-  for (const auto& [name, entry] : manifest["files"].items()) {
-    const std::string file = (fs::path(folder) / fs::path(name).filename()).string();
+  FGVL_ASSIGN_OR_RETURN(const Manifest manifest, read_manifest(folder));
+  for (const Manifest::File& entry : manifest.files) {
+    const std::string file = (fs::path(folder) / entry.name).string();
     const absl::StatusOr<std::string> content = read_file(file);
     if (!content.ok()) return as_checkpoint_error(content.status());
-    if (entry.value("size", std::size_t{0}) != content->size() || entry.value("xxh64", "") != hash_bytes(*content)) return checkpoint_error(file, "damaged: its size or hash differs from manifest.json");
+    if (entry.size != content->size() || entry.hash != hash_bytes(*content)) return checkpoint_error(file, "damaged: its size or hash differs from manifest.json");
   }
   return absl::OkStatus();
 }
@@ -95,17 +142,14 @@ absl::StatusOr<std::string> find_checkpoint(const std::string& path, std::vector
     FGVL_RETURN_IF_ERROR(verify_checkpoint(path));
     return path;
   }
-  std::vector<std::pair<std::int64_t, std::string>> all;
-  for (const auto& entry : fs::directory_iterator(fs::path(path) / "checkpoints", error)) {
-    if (const std::int64_t step = checkpoint_step(entry.path().string()); step >= 0) all.emplace_back(step, entry.path().string());
-  }
-  std::sort(all.rbegin(), all.rend());
+  const auto all = checkpoints_in(fs::path(path) / "checkpoints");
   for (const auto& [step, folder] : all) {
     const absl::Status valid = verify_checkpoint(folder);
     if (valid.ok()) return folder;
     if (notes != nullptr) notes->push_back(absl::StrCat("passed over a damaged checkpoint: ", valid.message()));
   }
-  return with_exit_code(absl::NotFoundError(absl::StrCat(path, ": no valid checkpoint in it", all.empty() ? "" : absl::StrCat(" (", all.size(), " damaged)"))), ExitCode::kCheckpoint);
+  if (all.empty()) return with_exit_code(absl::NotFoundError(absl::StrCat(path, ": no checkpoint in it")), ExitCode::kCheckpoint);
+  return checkpoint_error(path, absl::StrCat("no valid checkpoint in it: all of its ", all.size(), " are damaged. Restore one from a copy, or start anew in another folder"));
 }
 
 NamedTensors run_weights(const models::Model& model, const losses::Criterion& criterion) {
@@ -135,13 +179,14 @@ absl::StatusOr<LoadedRun> load_run(const std::string& path, const RunRegistries&
   absl::StatusOr<data::Tokenizer> tokenizer = data::Tokenizer::load((fs::path(folder) / "vocab.txt").string());
   if (!tokenizer.ok()) return as_checkpoint_error(tokenizer.status());
   auto texts = std::make_shared<data::TextPipeline>(std::move(*tokenizer), config.data.tokenizer);
+  FGVL_ASSIGN_OR_RETURN(const Manifest manifest, read_manifest(folder));
   const auto seed = static_cast<std::uint64_t>(config.seed);
   models::ModelPtr model = models::make_model(config.model, texts->tokenizer().size(), seed);
   auto criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
   FGVL_RETURN_IF_ERROR(load_weights(folder, *model, *criterion));
   model->eval();
   criterion->eval();
-  return LoadedRun{folder, checkpoint_step(folder), std::move(config), std::move(texts), std::move(model), std::move(criterion)};
+  return LoadedRun{folder, manifest.step, std::move(config), std::move(texts), std::move(model), std::move(criterion)};
 }
 
 }  // namespace fgvl::train

@@ -10,8 +10,12 @@ namespace fgvl::train {
 /// Everything of a run that a checkpoint holds, file by file.
 using CheckpointFiles = std::map<std::string, std::string>;
 
-/// Writes `files` and their manifest to `runs_folder`/step_<step>: into a folder beside, synced, then renamed. Keeps the `keep` newest.
+/// Writes `files` and their manifest to `checkpoints_folder`/step_<step>: into a folder beside, synced, then renamed. Keeps this one and the newest
+/// others, `keep` in all.
 absl::Status write_checkpoint(const std::string& checkpoints_folder, std::int64_t step, const CheckpointFiles& files, std::int64_t keep);
+
+/// Removes checkpoints of later steps than `step`, and what an interrupted write left: a run that goes on from `step` has none of them.
+absl::Status remove_checkpoints_after(const std::string& checkpoints_folder, std::int64_t step);
 
 /// Weights of model and criterion by their names in a checkpoint ("model.*", "losses.*").
 NamedTensors run_weights(const models::Model& model, const losses::Criterion& criterion);

@@ -1,11 +1,11 @@
 #include "train/event_file.hpp"
 
 #include <array>
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include <absl/strings/str_cat.h>
+
+#include "fgvl/core/files.hpp"
 
 namespace fgvl::train {
 namespace {
@@ -48,21 +48,6 @@ std::uint32_t crc32c(const std::string& bytes) {
   return ~crc;
 }
 
-absl::Status append_to_file(const std::string& path, const std::string& text) {
-  const char* fault = std::getenv("FGVL_FAULT");
-  const bool injected = fault != nullptr && std::strncmp(fault, "enospc:", 7) == 0 && path.find(fault + 7) != std::string::npos;
-  errno = 0;
-  std::ofstream stream;
-  if (!injected) {
-    stream.open(path, std::ios::binary | std::ios::app);
-    stream << text;
-    stream.flush();
-    if (stream) return absl::OkStatus();
-  }
-  const int error = injected ? ENOSPC : errno;
-  return with_exit_code(absl::ResourceExhaustedError(absl::StrCat(path, ": cannot write: ", std::strerror(error), " (free some space, or choose another folder)")), ExitCode::kCheckpoint);
-}
-
 absl::StatusOr<EventFile> EventFile::create(const std::string& folder, double wall_time, std::int64_t step) {
   EventFile file(absl::StrCat(folder, "/events.out.tfevents.", static_cast<std::int64_t>(wall_time), ".step", step));
   FGVL_RETURN_IF_ERROR(file.append(field(1, kFixed64, raw(wall_time)) + field(3, kBytes, "brain.Event:2")));
@@ -76,7 +61,7 @@ absl::Status EventFile::scalar(const std::string& tag, std::int64_t step, double
 
 absl::Status EventFile::append(const std::string& event) {
   const std::string length = raw(static_cast<std::uint64_t>(event.size()));
-  return append_to_file(path_, length + raw(masked(crc32c(length))) + event + raw(masked(crc32c(event))));
+  return with_exit_code(append_to_file(path_, length + raw(masked(crc32c(length))) + event + raw(masked(crc32c(event)))), ExitCode::kCheckpoint);
 }
 
 }  // namespace fgvl::train

@@ -21,7 +21,4 @@ class EventFile {
 
 std::uint32_t crc32c(const std::string& bytes);
 
-/// Adds to the end of a file; a full disk is ResourceExhausted with exit code 4. Obeys FGVL_FAULT as write_file_atomically does.
-absl::Status append_to_file(const std::string& path, const std::string& text);
-
 }  // namespace fgvl::train

@@ -5,7 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/nn/module.h>
 
-namespace fgvl::eval {
+namespace fgvl::train {
 
 /// For its lifetime: no gradients, and every given module in evaluation mode. A probe must not move the running statistics of a batch norm nor
 /// draw dropout, whoever calls it; afterwards each sub-module is back in the mode it was in, frozen ones included.
@@ -33,4 +33,4 @@ class InferenceScope {
   std::vector<std::pair<torch::nn::Module*, bool>> modes_;
 };
 
-}  // namespace fgvl::eval
+}  // namespace fgvl::train

@@ -2,16 +2,20 @@
 
 #include <cmath>
 
+#include <absl/strings/str_replace.h>
 #include <absl/strings/str_split.h>
 #include <nlohmann/json.hpp>
 
 namespace fgvl::train {
 
+std::string metric_part(const std::string& text) { return absl::StrReplaceAll(text, {{"%", "%25"}, {"/", "%2F"}}); }
+std::string metric_text(const std::string& part) { return absl::StrReplaceAll(part, {{"%25", "%"}, {"%2F", "/"}}); }
+
 std::string to_json(const Metrics& metrics) {
   nlohmann::ordered_json root = nlohmann::ordered_json::object();
   for (const auto& [name, value] : metrics) {
     nlohmann::ordered_json* node = &root;
-    for (const absl::string_view part : absl::StrSplit(name, '/')) node = &(*node)[std::string(part)];
+    for (const absl::string_view part : absl::StrSplit(name, '/')) node = &(*node)[metric_text(std::string(part))];
     if (const auto* number = std::get_if<double>(&value); number != nullptr && std::isfinite(*number)) {
       *node = *number;
     } else if (const auto* count = std::get_if<std::int64_t>(&value)) {
@@ -20,7 +24,7 @@ std::string to_json(const Metrics& metrics) {
       *node = nullptr;
     }
   }
-  return root.dump();
+  return root.dump(-1, ' ', /*ensure_ascii=*/false, nlohmann::ordered_json::error_handler_t::replace);  // labels come from users' files
 }
 
 double metric(const Metrics& metrics, const std::string& name, double fallback) {

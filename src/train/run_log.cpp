@@ -19,24 +19,31 @@ double now() { return std::chrono::duration<double>(std::chrono::system_clock::n
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-/// Keeps the lines whose "step" is at most `step`.
-absl::Status cut(const std::string& path, std::int64_t step) {
+/// Keeps the lines whose "step" is at most `step`, and the probes' only when they are of a step before `probes_before`.
+absl::Status cut(const std::string& path, std::int64_t step, std::int64_t probes_before) {
   if (!std::filesystem::exists(path)) return absl::OkStatus();
   FGVL_ASSIGN_OR_RETURN(const std::string text, read_file(path));
   std::istringstream lines(text);
   std::string kept, line;
   while (std::getline(lines, line)) {
     const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (json.is_object() && json.value("step", std::int64_t{0}) <= step) absl::StrAppend(&kept, line, "\n");
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;  // cut off in the middle
+    const auto of = json["step"].get<std::int64_t>();
+    if (of <= step && (!json.contains("probe") || of < probes_before)) absl::StrAppend(&kept, line, "\n");
   }
   return kept == text ? absl::OkStatus() : with_exit_code(write_file_atomically(path, kept), ExitCode::kCheckpoint);
 }
 
+absl::Status append(const std::string& path, const std::string& text) { return with_exit_code(append_to_file(path, text), ExitCode::kCheckpoint); }
+
+/// Texts come from users' files: what is not UTF-8 is replaced.
+std::string dumped(const Json& line) { return line.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace) + "\n"; }
+
 }  // namespace
 
-absl::StatusOr<RunLog> RunLog::open(const std::string& folder, std::int64_t step) {
-  FGVL_RETURN_IF_ERROR(cut(folder + "/metrics.jsonl", step));
-  FGVL_RETURN_IF_ERROR(cut(folder + "/skipped.jsonl", step));
+absl::StatusOr<RunLog> RunLog::open(const std::string& folder, std::int64_t step, std::int64_t steps) {
+  FGVL_RETURN_IF_ERROR(cut(folder + "/metrics.jsonl", step, steps));
+  FGVL_RETURN_IF_ERROR(cut(folder + "/skipped.jsonl", step, steps));
   FGVL_ASSIGN_OR_RETURN(EventFile events, EventFile::create(folder, now(), step));
   return RunLog(folder, std::move(events));
 }
@@ -48,7 +55,7 @@ absl::Status RunLog::step(const StepLog& log) {
   line["seconds"] = log.seconds;
   line["data_seconds"] = log.data_seconds;
   line["images_per_second"] = log.images_per_second;
-  FGVL_RETURN_IF_ERROR(append_to_file(folder_ + "/metrics.jsonl", line.dump() + "\n"));
+  FGVL_RETURN_IF_ERROR(append(folder_ + "/metrics.jsonl", dumped(line)));
   const double time = now();
   for (const auto& [name, value] : line["losses"].items()) {
     if (value.is_number()) FGVL_RETURN_IF_ERROR(events_.scalar("loss/" + name, log.step, value, time));
@@ -59,7 +66,7 @@ absl::Status RunLog::step(const StepLog& log) {
 }
 
 absl::Status RunLog::probe(std::int64_t step, const Metrics& metrics) {
-  FGVL_RETURN_IF_ERROR(append_to_file(folder_ + "/metrics.jsonl", absl::StrCat("{\"step\":", step, ",\"probe\":", to_json(metrics), "}\n")));
+  FGVL_RETURN_IF_ERROR(append(folder_ + "/metrics.jsonl", absl::StrCat("{\"step\":", step, ",\"probe\":", to_json(metrics), "}\n")));
   for (const auto& [name, value] : metrics) {
     if (const auto* score = std::get_if<double>(&value)) FGVL_RETURN_IF_ERROR(events_.scalar("probe/" + name, step, *score, now()));
   }
@@ -69,9 +76,9 @@ absl::Status RunLog::probe(std::int64_t step, const Metrics& metrics) {
 absl::Status RunLog::skipped(std::int64_t step, const std::vector<data::Skipped>& skipped) {
   std::string lines;
   for (const data::Skipped& one : skipped) {
-    absl::StrAppend(&lines, Json{{"step", step}, {"stream", one.stream}, {"record", one.key}, {"place", one.place}, {"cause", one.cause}, {"detail", one.detail}}.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
+    lines += dumped(Json{{"step", step}, {"stream", one.stream}, {"record", one.key}, {"place", one.place}, {"cause", one.cause}, {"detail", one.detail}});
   }
-  return lines.empty() ? absl::OkStatus() : append_to_file(folder_ + "/skipped.jsonl", lines);
+  return lines.empty() ? absl::OkStatus() : append(folder_ + "/skipped.jsonl", lines);
 }
 
 }  // namespace fgvl::train

@@ -19,8 +19,9 @@ struct StepLog {
 /// metrics.jsonl, events.* and skipped.jsonl of a run's folder.
 class RunLog {
  public:
-  /// Lines of later steps than `step` are cut off, so that a resumed run writes what an uninterrupted one would have.
-  static absl::StatusOr<RunLog> open(const std::string& folder, std::int64_t step);
+  /// Lines of later steps than `step` are cut off, so that a resumed run writes what an uninterrupted one would have; so is
+  /// what the probes at the end (`steps`) measured, because they run again.
+  static absl::StatusOr<RunLog> open(const std::string& folder, std::int64_t step, std::int64_t steps);
   absl::Status step(const StepLog& log);
   absl::Status probe(std::int64_t step, const Metrics& metrics);
   absl::Status skipped(std::int64_t step, const std::vector<data::Skipped>& skipped);

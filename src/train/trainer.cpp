@@ -1,5 +1,6 @@
 #include "fgvl/train/trainer.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include "fgvl/models/pretrained.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "train/checkpoint_files.hpp"
+#include "train/inference_scope.hpp"
 #include "train/optimizer.hpp"
 #include "train/run_log.hpp"
 
@@ -50,6 +52,7 @@ struct Trainer::Impl {
   std::unique_ptr<RunLog> log;
   std::int64_t step = 0, saved_step = -1, non_finite = 0, non_finite_total = 0;
   double train_seconds = 0;
+  bool probed = false;  ///< the probes at the end have run
   std::int64_t images_trained = 0;
   Metrics last_metrics;
   Progress silent;
@@ -69,11 +72,16 @@ struct Trainer::Impl {
       if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
       model = models::make_model(config.model, texts->tokenizer().size(), seed);
       criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
-      const std::int64_t image_size = models::describe(*model, 1).image_size;
-      if (image_size != config.data.image.size) {
-        return absl::InvalidArgumentError(absl::StrCat("data.image.size is ", config.data.image.size, ", model.vision.options.image_size is ", image_size, ": they must be equal"));
+      const models::ModelInfo info = models::describe(*model, 1);
+      if (info.image_size != config.data.image.size) {
+        return absl::InvalidArgumentError(absl::StrCat("data.image.size is ", config.data.image.size, ", model.vision.options.image_size is ", info.image_size, ": they must be equal"));
+      }
+      if (config.data.tokenizer.max_tokens > info.max_tokens) {
+        return absl::InvalidArgumentError(absl::StrCat("data.tokenizer.max_tokens is ", config.data.tokenizer.max_tokens, ", more than model.text.options.max_tokens = ", info.max_tokens,
+                                                       ": the first longer text would not fit. Lower the one or raise the other"));
       }
     } catch (const c10::Error& error) {
+      if (is_out_of_memory(error)) throw;
       return absl::InvalidArgumentError(error.what_without_backtrace());
     }
     model->to(device);
@@ -98,7 +106,7 @@ struct Trainer::Impl {
     if (error) return with_exit_code(absl::PermissionDeniedError(absl::StrCat(options.out, ": cannot create: ", error.message())), ExitCode::kCheckpoint);
     if (used) FGVL_RETURN_IF_ERROR(resume());
     FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(options.out + "/config.yaml", config::to_yaml(config)), ExitCode::kCheckpoint));
-    FGVL_ASSIGN_OR_RETURN(RunLog opened, RunLog::open(options.out, step));
+    FGVL_ASSIGN_OR_RETURN(RunLog opened, RunLog::open(options.out, step, config.train.steps));
     log = std::make_unique<RunLog>(std::move(opened));
     return absl::OkStatus();
   }
@@ -112,18 +120,44 @@ struct Trainer::Impl {
       progress().on_message("nothing to resume in " + options.out + ": starting from step 0");
       return absl::OkStatus();
     }
+    FGVL_RETURN_IF_ERROR(check_vocabulary(*folder));
     FGVL_RETURN_IF_ERROR(load_weights(*folder, *model, *criterion));
     FGVL_ASSIGN_OR_RETURN(const NamedTensors moments, read_safetensors(*folder + "/optimizer.safetensors"));
     FGVL_RETURN_IF_ERROR(optimizer->load(moments));
     FGVL_ASSIGN_OR_RETURN(const std::string text, read_file(*folder + "/state.json"));
-    const auto state = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!state.is_object() || !state.contains("loader")) return with_exit_code(absl::DataLossError(absl::StrCat(*folder, "/state.json: not a trainer's state")), ExitCode::kCheckpoint);
-    step = saved_step = state.value("step", std::int64_t{0});
-    non_finite = state.value("non_finite_in_a_row", std::int64_t{0});
-    non_finite_total = state.value("non_finite", std::int64_t{0});
-    FGVL_RETURN_IF_ERROR(loader->restore(state["loader"].get<data::LoaderState>()));
+    data::LoaderState position;
+    try {
+      const auto state = nlohmann::json::parse(text);
+      step = saved_step = state.at("step").get<std::int64_t>();
+      non_finite = state.at("non_finite_in_a_row").get<std::int64_t>();
+      non_finite_total = state.at("non_finite").get<std::int64_t>();
+      position = state.at("loader").get<data::LoaderState>();
+    } catch (const nlohmann::json::exception& error) {
+      return with_exit_code(absl::DataLossError(absl::StrCat(*folder, "/state.json: not a trainer's state: ", error.what())), ExitCode::kCheckpoint);
+    }
+    if (step > config.train.steps) {
+      return absl::InvalidArgumentError(absl::StrCat("train.steps is ", config.train.steps, ", but ", *folder, " stands at step ", step, ": nothing is left to train. Raise train.steps, or start in another folder"));
+    }
+    FGVL_RETURN_IF_ERROR(loader->restore(position));
+    FGVL_RETURN_IF_ERROR(remove_checkpoints_after(options.out + "/checkpoints", step));
     progress().on_message(absl::StrCat("resumed from ", *folder));
     return absl::OkStatus();
+  }
+
+  /// Word i of the checkpoint must be word i now: a row of the word embedding means nothing else. Data that changed gives other words.
+  absl::Status check_vocabulary(const std::string& folder) const {
+    const std::string path = folder + "/vocab.txt";
+    const absl::StatusOr<data::Tokenizer> saved = data::Tokenizer::load(path);
+    if (!saved.ok()) return with_exit_code(saved.status(), ExitCode::kCheckpoint);
+    const std::vector<std::string>&before = saved->vocabulary(), &now = texts->tokenizer().vocabulary();
+    if (before == now) return absl::OkStatus();
+    const auto differ = std::mismatch(before.begin(), before.end(), now.begin(), now.end());
+    const auto word = [](auto place, const auto& words) { return place == words.end() ? std::string("nothing") : absl::StrCat("\"", *place, "\""); };
+    return with_exit_code(absl::FailedPreconditionError(absl::StrCat(path, ": the vocabulary has changed since this checkpoint was written (", before.size(), " words then, ", now.size(), " now; word ",
+                                                                     differ.first - before.begin(), " was ", word(differ.first, before), " and is ", word(differ.second, now),
+                                                                     "), so that its word embeddings would stand for other words. Resume on the data it was trained on, or set data.tokenizer.vocabulary "
+                                                                     "to a copy of that file")),
+                          ExitCode::kCheckpoint);
   }
 
   absl::Status save() {
@@ -141,20 +175,18 @@ struct Trainer::Impl {
   }
 
   absl::Status run_probes(bool last) {
-    if (probes.empty()) return absl::OkStatus();
     Metrics metrics;
     for (const auto& [name, entry] : probes) {
       const auto& [probe, when] = entry;
       if (when == (last ? When::kDuring : When::kEnd)) continue;
-      model->eval();
-      criterion->eval();
-      torch::NoGradGuard guard;
+      // At the end everything is saved already, so that a stop need not wait for the other probes; a resumed run repeats them all.
+      if (last && stopped()) return absl::OkStatus();
+      const InferenceScope scope(*model, *criterion);
       absl::StatusOr<Metrics> result = probe->run({*model, *criterion, device});
       if (!result.ok()) return annotate(result.status(), "probes." + name);
       metrics.insert(metrics.end(), result->begin(), result->end());
     }
-    model->train();
-    criterion->train();
+    probed = last;
     if (metrics.empty()) return absl::OkStatus();
     last_metrics = metrics;
     progress().on_probe(step, metrics);
@@ -253,7 +285,7 @@ absl::StatusOr<TrainResult> Trainer::run() {
   if (impl_->options.out.empty()) return absl::FailedPreconditionError("Trainer::run: this trainer was made without an output folder");
   FGVL_RETURN_IF_ERROR(impl_->train());
   TrainResult result;
-  result.interrupted = impl_->step < impl_->config.train.steps;
+  result.interrupted = !impl_->probed;
   result.step = impl_->step;
   result.seconds = impl_->train_seconds;
   result.images_per_second = impl_->train_seconds > 0 ? static_cast<double>(impl_->images_trained) / impl_->train_seconds : 0;

@@ -1,5 +1,8 @@
 #include <cstdlib>
 #include <fstream>
+#include <sstream>
+
+#include <nlohmann/json.hpp>
 
 #include "fgvl/core/files.hpp"
 #include "fgvl/train/checkpoint.hpp"
@@ -33,17 +36,150 @@ TEST_CASE("the newest valid checkpoint wins, and a damaged one is named", "[chec
   REQUIRE(notes.size() == 1);
   CHECK_THAT(notes[0], Catch::Contains("step_8/model.safetensors") && Catch::Contains("manifest.json"));
   fs::remove_all(out + "/checkpoints/step_4");
-  CHECK(exit_code(find_checkpoint(out).status()) == ExitCode::kCheckpoint);
+  const absl::Status none = find_checkpoint(out).status();
+  CHECK(exit_code(none) == ExitCode::kCheckpoint);
+  CHECK_THAT(std::string(none.message()), Catch::Contains("all of its 1 are damaged"));
+}
+
+/// Changes one byte of a checkpoint's weights.
+void damage(const std::string& checkpoint) { std::fstream(checkpoint + "/model.safetensors", std::ios::in | std::ios::out | std::ios::binary).seekp(500).put('x'); }
+
+TEST_CASE("a run whose checkpoints are all damaged is not started anew: exit code 4, and its log stays", "[checkpoint]") {
+  const std::string out = trained("all_damaged");
+  for (const char* step : {"step_4", "step_8"}) damage(out + "/checkpoints/" + step);
+  const std::string log = read_file(out + "/metrics.jsonl").value();
+  const auto resumed = Trainer::make(test::tiny_run(), {.out = out, .resume = true});
+  CHECK(exit_code(resumed.status()) == ExitCode::kCheckpoint);
+  CHECK_THAT(std::string(resumed.status().message()), Catch::Contains("damaged"));
+  CHECK(read_file(out + "/metrics.jsonl").value() == log);
+  // Without any checkpoint there is nothing to lose.
+  fs::remove_all(out + "/checkpoints");
+  CHECK(Trainer::make(test::tiny_run(), {.out = out, .resume = true}).ok());
+}
+
+TEST_CASE("a resumed run drops damaged checkpoints of later steps, and never the one it just wrote", "[checkpoint]") {
+  const std::string out = trained("later_damaged");
+  damage(out + "/checkpoints/step_8");
+  const auto keep_one = test::tiny_run({"train.steps=6", "train.keep_checkpoints=1"});
+  {
+    auto trainer = Trainer::make(keep_one, {.out = out, .resume = true});
+    REQUIRE(trainer.ok());
+    CHECK_FALSE(fs::exists(out + "/checkpoints/step_8"));
+    // One that appears while the run goes on, too.
+    fs::create_directories(out + "/checkpoints/step_100");
+    REQUIRE((*trainer)->run().ok());
+  }
+  CHECK(find_checkpoint(out).value() == out + "/checkpoints/step_6");
+}
+
+TEST_CASE("resuming with another vocabulary or another number of records is refused with exit code 4", "[checkpoint]") {
+  const std::string out = trained("vocabulary"), words = test::fresh_path("words.txt").string();
+  const std::string text = read_file(out + "/checkpoints/step_8/vocab.txt").value();
+  const auto resumed = [&] { return Trainer::make(test::tiny_run({"data.tokenizer.vocabulary=" + words}), {.out = out, .resume = true}).status(); };
+  std::ofstream(words) << text;
+  CHECK(resumed().ok());
+  // The same words in another order: no shape would tell.
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  const std::string last = lines.back(), before = lines[lines.size() - 2];
+  std::swap(lines.back(), lines[lines.size() - 2]);
+  std::ofstream changed(words);
+  for (const std::string& line : lines) changed << line << "\n";
+  changed.close();
+  CHECK(exit_code(resumed()) == ExitCode::kCheckpoint);
+  CHECK_THAT(std::string(resumed().message()), Catch::Contains("the vocabulary has changed") && Catch::Contains("was \"" + before + "\" and is \"" + last + "\""));
+  const absl::Status grown = Trainer::make(test::tiny_run({"data.dataset.options.scenes=50"}), {.out = out, .resume = true}).status();
+  CHECK(exit_code(grown) == ExitCode::kCheckpoint);
+  CHECK_THAT(std::string(grown.message()), Catch::Contains("had 40 records") && Catch::Contains("has 50"));
+}
+
+TEST_CASE("a finished run that is resumed measures the end once more and writes it once; fewer steps than it has are refused with exit code 2", "[checkpoint]") {
+  const std::string out = trained("finished");
+  const auto lines = [&](const char* what) {
+    const std::string text = read_file(out + "/metrics.jsonl").value();
+    std::int64_t count = 0;
+    for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+    return count;
+  };
+  const std::string before = read_file(out + "/metrics.jsonl").value();
+  auto trainer = Trainer::make(test::tiny_run({"train.steps=8"}), {.out = out, .resume = true});
+  REQUIRE(trainer.ok());
+  const auto result = (*trainer)->run();
+  REQUIRE(result.ok());
+  CHECK_FALSE(result->interrupted);
+  CHECK(metric(result->metrics, "norm", -1) > 0);
+  CHECK(read_file(out + "/metrics.jsonl").value() == before);
+  CHECK(lines("\"probe\"") == 2);  // step 5 and the end
+  const absl::Status fewer = Trainer::make(test::tiny_run({"train.steps=7"}), {.out = out, .resume = true}).status();
+  CHECK(exit_code(fewer) == ExitCode::kUsage);
+  CHECK_THAT(std::string(fewer.message()), Catch::Contains("train.steps is 7") && Catch::Contains("stands at step 8"));
+}
+
+TEST_CASE("a manifest or state of wrong JSON types is an error of the checkpoint, not the end of the program", "[checkpoint]") {
+  const std::string out = trained("types"), last = out + "/checkpoints/step_8";
+  const std::string manifest = read_file(last + "/manifest.json").value();
+  for (const char* text : {"[]", "{\"format\": \"one\", \"step\": 8, \"files\": {}}", "{\"format\": 1, \"step\": 8, \"files\": {\"vocab.txt\": 3}}", "{\"format\": 2, \"step\": 8, \"files\": {}}", "nonsense"}) {
+    INFO(text);
+    std::ofstream(last + "/manifest.json") << text;
+    const absl::Status status = verify_checkpoint(last);
+    CHECK(exit_code(status) == ExitCode::kCheckpoint);
+    CHECK_THAT(std::string(status.message()), Catch::Contains("step_8/manifest.json"));
+  }
+  // A state that the manifest vouches for, but that this build did not write.
+  const std::string state = "{\"step\": \"eight\", \"loader\": {}}";
+  std::ofstream(last + "/state.json") << state;
+  auto changed = nlohmann::json::parse(manifest);
+  changed["files"]["state.json"] = {{"size", state.size()}, {"xxh64", hash_bytes(state)}};
+  std::ofstream(last + "/manifest.json") << changed.dump();
+  const absl::Status status = Trainer::make(test::tiny_run(), {.out = out, .resume = true}).status();
+  CHECK(exit_code(status) == ExitCode::kCheckpoint);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("not a trainer's state"));
+}
+
+TEST_CASE("a full disk under any file of a run ends it with exit code 4 and names the file", "[checkpoint]") {
+  for (const char* file : {"metrics.jsonl", "events.out", "config.yaml"}) {
+    const std::string out = test::fresh_run("full_disk");
+    setenv("FGVL_FAULT", (std::string("enospc:") + file).c_str(), 1);
+    auto trainer = Trainer::make(test::tiny_run({"train.steps=2"}), {.out = out});
+    const absl::Status status = trainer.ok() ? (*trainer)->run().status() : trainer.status();
+    unsetenv("FGVL_FAULT");
+    INFO(file << ": " << status.ToString());
+    CHECK(exit_code(status) == ExitCode::kCheckpoint);
+    CHECK_THAT(std::string(status.message()), Catch::Contains(file) && Catch::Contains("No space left on device") && Catch::Contains("free some space"));
+  }
+}
+
+TEST_CASE("a stop during the last probes leaves the run saved and resumable", "[checkpoint]") {
+  const std::string out = test::fresh_run("stop_at_end");
+  std::atomic<bool> stop{false};
+  class Stopper final : public Progress {
+   public:
+    explicit Stopper(std::atomic<bool>& stop) : stop_(stop) {}
+    void on_step(const Step& step) override { stop_ = step.step == step.steps; }
+
+   private:
+    std::atomic<bool>& stop_;
+  } stopper(stop);
+  auto trainer = Trainer::make(test::tiny_run({"train.steps=4"}), {.out = out, .stop = &stop, .progress = &stopper});
+  REQUIRE(trainer.ok());
+  const auto result = (*trainer)->run();
+  REQUIRE(result.ok());
+  CHECK(result->interrupted);
+  CHECK(find_checkpoint(out).value() == out + "/checkpoints/step_4");
+  auto resumed = Trainer::make(test::tiny_run({"train.steps=4"}), {.out = out, .resume = true});
+  REQUIRE(resumed.ok());
+  CHECK_FALSE((*resumed)->run().value().interrupted);
 }
 
 TEST_CASE("a loaded run scores as the trained one, and another model's checkpoint is refused", "[checkpoint]") {
   const std::string out = trained("loaded");
-  const auto loaded = load_run(out, RunRegistries());
+  const auto loaded = load_run(out + "/checkpoints/step_8/", test::tiny_registries());  // a slash at the end changes nothing
   INFO(loaded.status().ToString());
   REQUIRE(loaded.ok());
   CHECK(loaded->step == 8);
   CHECK(loaded->texts->tokenizer().size() > 20);
-  const auto other = load_run(out, RunRegistries(), {"model.text.options.layers=2"});
+  const auto other = load_run(out, test::tiny_registries(), {"model.text.options.layers=2"});
   CHECK(exit_code(other.status()) == ExitCode::kCheckpoint);
   CHECK_THAT(std::string(other.status().message()), Catch::Contains("another model"));
 }
@@ -67,6 +203,7 @@ TEST_CASE("a run into a folder that exists is refused without resume; on a full 
 TEST_CASE("wrong configurations stop before a folder is made", "[checkpoint]") {
   for (const auto& [override, part] : std::vector<std::pair<std::string, std::string>>{{"losses.itm.options.temperature=nothing", "nothing"},
                                                                                        {"data.image.size=64", "must be equal"},
+                                                                                       {"data.tokenizer.max_tokens=41", "more than model.text.options.max_tokens = 40"},
                                                                                        {"model.vision.options.heads=3", "heads"},
                                                                                        {"device=cuda:7", "cuda:7"}}) {
     const std::string out = test::fresh_run("wrong");
@@ -94,10 +231,11 @@ TEST_CASE("crc32c equals the check value of RFC 3720", "[checkpoint]") {
 
 TEST_CASE("bf16 trains, near fp32", "[checkpoint]") {
   const auto total = [](const std::string& precision) {
-    auto trainer = Trainer::make(test::tiny_run({"train.steps=3", "train.precision=" + precision}), {.out = test::fresh_run("precision_" + precision)});
+    const std::string out = test::fresh_run("precision_" + precision);
+    auto trainer = Trainer::make(test::tiny_run({"train.steps=3", "train.precision=" + precision}), {.out = out});
     REQUIRE(trainer.ok());
     REQUIRE((*trainer)->run().ok());
-    const std::string text = read_file((std::filesystem::temp_directory_path() / ("fgvl_run_precision_" + precision) / "metrics.jsonl").string()).value();
+    const std::string text = read_file(out + "/metrics.jsonl").value();
     const std::size_t at = text.rfind("\"total\":") + 8;
     return std::stod(text.substr(at));
   };

@@ -38,6 +38,16 @@ TEST_CASE("clipping scales all gradients together, and a parameter without gradi
   CHECK(at::equal(idle, torch::ones({2, 2})));
 }
 
+TEST_CASE("losses_lr_factor: the losses' own parameters move by that factor of the others' step", "[optimizer]") {
+  Tensor of_model = torch::zeros({2, 2}).set_requires_grad(true), of_losses = torch::zeros({2, 2}).set_requires_grad(true);
+  AdamW optimizer({{"model.a", of_model}, {"losses.itc.temperature", of_losses}}, {.weight_decay = 0, .losses_lr_factor = 0.25});
+  (of_model.sum() + of_losses.sum()).backward();
+  optimizer.step(0.1);
+  // Adam's first step is lr in size, whatever the gradient.
+  CHECK(of_model[0][0].item<double>() == Approx(-0.1).epsilon(1e-4));
+  CHECK(of_losses[0][0].item<double>() == Approx(-0.025).epsilon(1e-4));
+}
+
 TEST_CASE("schedules: warm-up to the peak, then to zero at the last step", "[optimizer]") {
   const ScheduleOptions linear{.decay = Decay::kLinear, .warmup_steps = 10}, cosine{.decay = Decay::kCosine, .warmup_steps = 10};
   CHECK(schedule_factor(linear, 0, 110) == Approx(0.1));

@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Kills its own process after `batch_limit` steps were counted: at the start of the next one, between two checkpoints.
+/// Kills its own process when a step is done: at the start of the next one, between two checkpoints.
 class Killer final : public Progress {
  public:
   explicit Killer(std::int64_t step) : step_(step) {}
@@ -27,11 +27,20 @@ class Killer final : public Progress {
   std::int64_t step_;
 };
 
+/// Where a run is to be killed; nowhere by default.
+struct Death {
+  std::int64_t after_step = -1;
+  std::int64_t in_forward = -1;  ///< the how manieth batch of this process
+  std::string in_write{};        ///< in the middle of writing a file whose path holds this
+};
+
 /// In a process of its own, because SIGKILL must hit the whole of it.
-int run_in_child(const std::string& out, bool resume, std::int64_t kill_at) {
+int run_in_child(const std::string& out, bool resume, const Death& death = {}) {
   const pid_t child = fork();
   if (child == 0) {
-    Killer killer(kill_at);
+    Killer killer(death.after_step);
+    test::kill_at_forward = death.in_forward;
+    if (!death.in_write.empty()) setenv("FGVL_FAULT", ("kill:" + death.in_write).c_str(), 1);
     auto trainer = Trainer::make(test::tiny_run(), {.out = out, .resume = resume, .progress = &killer});
     _exit(trainer.ok() && (*trainer)->run().ok() ? 0 : 1);
   }
@@ -45,21 +54,58 @@ std::string timeless(const std::string& path) {
   return std::regex_replace(read_file(path).value(), std::regex("\"(seconds|data_seconds|images_per_second)\":[0-9.e+-]+"), "\"$1\":0");
 }
 
-TEST_CASE("SIGKILL in mid-epoch, twice, then resumed: all state and metrics.jsonl equal the uninterrupted run's", "[resume]") {
-  const std::string whole = test::fresh_run("whole"), killed = test::fresh_run("killed");
-  REQUIRE(run_in_child(whole, false, -1) == 0);
-  REQUIRE(run_in_child(killed, false, 7) == -SIGKILL);   // after checkpoint 4, in the middle of the first epoch
-  REQUIRE(run_in_child(killed, true, 21) == -SIGKILL);   // after checkpoint 20, in the third
-  REQUIRE(run_in_child(killed, true, -1) == 0);
+/// An uninterrupted run, trained once.
+const std::string& whole_run() {
+  static const std::string out = [] {
+    const std::string path = test::fresh_run("whole");
+    REQUIRE(run_in_child(path, false) == 0);
+    return path;
+  }();
+  return out;
+}
+
+void check_equals_whole(const std::string& out) {
   const fs::path last = fs::path("checkpoints") / "step_30";
   int files = 0;
-  for (const auto& entry : fs::directory_iterator(fs::path(whole) / last)) {
+  for (const auto& entry : fs::directory_iterator(fs::path(whole_run()) / last)) {
     INFO(entry.path().filename());
-    CHECK(read_file(entry.path().string()).value() == read_file((fs::path(killed) / last / entry.path().filename()).string()).value());
+    CHECK(read_file(entry.path().string()).value() == read_file((fs::path(out) / last / entry.path().filename()).string()).value());
     ++files;
   }
   CHECK(files == 6);  // model, optimizer, state, config, vocabulary, manifest
-  CHECK(timeless(whole + "/metrics.jsonl") == timeless(killed + "/metrics.jsonl"));
+  CHECK(timeless(whole_run() + "/metrics.jsonl") == timeless(out + "/metrics.jsonl"));
+}
+
+TEST_CASE("SIGKILL between steps, twice, then resumed: all state and metrics.jsonl equal the uninterrupted run's", "[resume]") {
+  const std::string killed = test::fresh_run("killed");
+  REQUIRE(run_in_child(killed, false, {.after_step = 7}) == -SIGKILL);  // after checkpoint 4, in the middle of the first epoch
+  REQUIRE(run_in_child(killed, true, {.after_step = 21}) == -SIGKILL);  // after checkpoint 20, in the third
+  REQUIRE(run_in_child(killed, true) == 0);
+  check_equals_whole(killed);
+  CHECK(timeless(killed + "/metrics.jsonl").find("\"probe\":{\"norm\"") != std::string::npos);
+}
+
+TEST_CASE("SIGKILL in the middle of an accumulated step, then resumed: as if nothing had happened", "[resume]") {
+  const std::string killed = test::fresh_run("mid_accumulation");
+  // Two batches a step: the 14th batch is the second of step 7, with the gradient of the first in memory only.
+  REQUIRE(run_in_child(killed, false, {.in_forward = 14}) == -SIGKILL);
+  CHECK(fs::exists(killed + "/checkpoints/step_4"));
+  // The 16th of the resumed process is the second of step 12.
+  REQUIRE(run_in_child(killed, true, {.in_forward = 16}) == -SIGKILL);
+  REQUIRE(run_in_child(killed, true) == 0);
+  check_equals_whole(killed);
+}
+
+TEST_CASE("SIGKILL while a checkpoint is written, then resumed from the one before, and nothing half-written stays", "[resume]") {
+  for (const char* file : {"step_12.tmp/optimizer.safetensors", "step_12.tmp/manifest.json"}) {
+    const std::string killed = test::fresh_run("mid_checkpoint");
+    REQUIRE(run_in_child(killed, false, {.in_write = file}) == -SIGKILL);
+    CHECK(fs::exists(killed + "/checkpoints/step_12.tmp"));
+    CHECK_FALSE(fs::exists(killed + "/checkpoints/step_12"));
+    REQUIRE(run_in_child(killed, true) == 0);
+    check_equals_whole(killed);
+    for (const auto& entry : fs::directory_iterator(killed + "/checkpoints")) CHECK(entry.path().extension() != ".tmp");
+  }
 }
 
 TEST_CASE("a stop request saves; the resumed run equals the uninterrupted one", "[resume]") {
@@ -73,15 +119,16 @@ TEST_CASE("a stop request saves; the resumed run equals the uninterrupted one", 
    private:
     std::atomic<bool>& stop_;
   } stopper(stop);
-  auto trainer = Trainer::make(test::tiny_run(), {.out = stopped, .stop = &stop, .progress = &stopper});
-  REQUIRE(trainer.ok());
-  const auto result = (*trainer)->run();
-  REQUIRE(result.ok());
-  CHECK(result->interrupted);
+  {
+    auto trainer = Trainer::make(test::tiny_run(), {.out = stopped, .stop = &stop, .progress = &stopper});
+    REQUIRE(trainer.ok());
+    const auto result = (*trainer)->run();
+    REQUIRE(result.ok());
+    CHECK(result->interrupted);
+  }
   CHECK(fs::exists(stopped + "/checkpoints/step_10"));
-  REQUIRE(run_in_child(stopped, true, -1) == 0);
-  const std::string whole = (fs::temp_directory_path() / "fgvl_run_whole").string();
-  CHECK(read_file(stopped + "/checkpoints/step_30/model.safetensors").value() == read_file(whole + "/checkpoints/step_30/model.safetensors").value());
+  REQUIRE(run_in_child(stopped, true) == 0);
+  check_equals_whole(stopped);
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ struct ReportArm {
   History history{};
   train::Metrics metrics{};
   double seconds = 0, samples_per_second = 0;
-  std::vector<std::pair<std::string, std::int64_t>> skipped{};  ///< by cause
+  std::vector<std::pair<std::string, std::int64_t>> skipped{};  ///< by cause; distinct records and regions
+  std::int64_t records_seen = 0, records_skipped = 0, regions_seen = 0;  ///< distinct
 };
 
 struct ReportPicture {

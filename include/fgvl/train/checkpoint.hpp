@@ -7,7 +7,7 @@
 namespace fgvl::train {
 
 /// The newest checkpoint below `path` whose manifest holds: a checkpoint folder, or a run's. Damaged ones are passed over and named in `notes`.
-/// NotFound (exit code 4) when there is none.
+/// NotFound (exit code 4) when there is none at all, DataLoss (exit code 4) when all are damaged.
 absl::StatusOr<std::string> find_checkpoint(const std::string& path, std::vector<std::string>* notes = nullptr);
 
 /// Sizes and hashes of every file against manifest.json.
