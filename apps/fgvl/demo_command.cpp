@@ -9,6 +9,7 @@
 #include "demo_config.hpp"
 #include "fgvl/core/device.hpp"
 #include "fgvl/core/files.hpp"
+#include "fgvl/data/synthetic.hpp"
 #include "run_report.hpp"
 
 namespace fgvl::app {
@@ -22,15 +23,14 @@ struct Arguments {
 struct Arm {
   const char* name;
   const char* description;
-  std::vector<std::string> overrides;
+  const char* config;  ///< of demo_files()
 };
 
-// The same changes as configs/ablations/captions_only.yaml and configs/demo_foils.yaml.
 const std::vector<Arm>& arms() {
   static const std::vector<Arm> all = {
-      {"captions", "whole pictures and captions only", {"losses.box=null", "data.streams.scenes.max_regions=0"}},
-      {"regions", "also region descriptions and boxes", {}},
-      {"foils", "as regions, and foils ranked below true texts", {"losses.foils={type: foil_matching, options: {matching: itm}}", "data.streams.scenes.foils=true"}},
+      {"captions", "whole pictures and captions only", "configs/ablations/captions_only.yaml"},
+      {"regions", "also region descriptions and boxes", "configs/demo.yaml"},
+      {"foils", "as regions, and foils ranked below true texts", "configs/demo_foils.yaml"},
   };
   return all;
 }
@@ -38,17 +38,13 @@ const std::vector<Arm>& arms() {
 constexpr int kProbesDuringTraining = 6;
 
 absl::StatusOr<train::RunConfig> arm_config(const Arm& arm, const Arguments& arguments) {
-  FGVL_ASSIGN_OR_RETURN(config::Document document, config::Document::parse(kDemoConfig, "configs/demo.yaml"));
-  std::vector<std::string> overrides = arm.overrides;
-  overrides.push_back(absl::StrCat("seed=", arguments.seed));
-  FGVL_RETURN_IF_ERROR(document.override_with(overrides));
+  FGVL_ASSIGN_OR_RETURN(config::Document document, config::Document::parse(demo_files(), arm.config));
+  FGVL_RETURN_IF_ERROR(document.override_with({absl::StrCat("seed=", arguments.seed)}));
   FGVL_ASSIGN_OR_RETURN(train::RunConfig config, config::read(document, train::RunConfig(registries())));
   if (arguments.steps > 0) config.train.steps = arguments.steps;
   config.probe_every = std::max<std::int64_t>(1, config.train.steps / kProbesDuringTraining);
   return config;
 }
-
-const char* const kSkills[] = {"existence", "attribute", "shape", "counting", "relation", "swap"};
 
 /// summary.json: what programs read.
 std::string summary(const std::vector<eval::ReportArm>& finished, double seconds, std::int64_t seed, std::int64_t steps) {
@@ -61,11 +57,10 @@ std::string summary(const std::vector<eval::ReportArm>& finished, double seconds
     all.emplace_back(absl::StrCat("arms/", arm.name, "/", as), found);
   };
   for (const eval::ReportArm& arm : finished) {
-    for (const char* skill : kSkills) {
+    for (const std::string& skill : data::synthetic_skills()) {
       for (const char* what : {"accuracy", "n", "shuffled_accuracy", "unseen_accuracy", "unseen_n"}) copy(arm, absl::StrCat("skills/", skill, "/", what), absl::StrCat("skills/", skill, "/", what));
     }
-    const bool has_boxes = arm.name != "captions";
-    all.emplace_back(absl::StrCat("arms/", arm.name, "/box_mean_iou"), has_boxes ? train::MetricValue(train::metric(arm.metrics, "box_mean_iou", 0)) : train::MetricValue());
+    copy(arm, "box_mean_iou", "box_mean_iou");
     all.emplace_back(absl::StrCat("arms/", arm.name, "/samples_per_second"), arm.samples_per_second);
   }
   return train::to_json(all) + "\n";
@@ -75,7 +70,7 @@ void print_table(const std::vector<eval::ReportArm>& finished) {
   absl::PrintF("\n%-12s", "skill");
   for (const eval::ReportArm& arm : finished) absl::PrintF("%12s", arm.name);
   absl::PrintF("%10s\n", "pairs");
-  for (const char* skill : kSkills) {
+  for (const std::string& skill : data::synthetic_skills()) {
     const std::string name = absl::StrCat("skills/", skill, "/");
     absl::PrintF("%-12s", skill);
     for (const eval::ReportArm& arm : finished) absl::PrintF("%11.1f%%", 100 * train::metric(arm.metrics, name + "accuracy", 0));
@@ -84,7 +79,7 @@ void print_table(const std::vector<eval::ReportArm>& finished) {
   absl::PrintF("%-12s", "boxes (IoU)");
   for (const eval::ReportArm& arm : finished) {
     const double iou = train::metric(arm.metrics, "box_mean_iou", -1);
-    absl::PrintF("%12s", iou < 0 || arm.name == "captions" ? "-" : absl::StrFormat("%.3f", iou));
+    absl::PrintF("%12s", iou < 0 ? "-" : absl::StrFormat("%.3f", iou));
   }
   absl::PrintF("\n\n");
 }
@@ -103,12 +98,16 @@ absl::StatusOr<ExitCode> demo(const Arguments& arguments) {
   std::int64_t steps = 0;
   for (const Arm& arm : arms()) {
     FGVL_ASSIGN_OR_RETURN(train::RunConfig config, arm_config(arm, arguments));
-    if (std::string(arm.name) == "captions") std::erase_if(config.probes, [](const auto& probe) { return probe.first == "boxes"; });
     steps = config.train.steps;
     Console console(absl::StrFormat("%-8s", arm.name));
     const std::string folder = absl::StrCat(arguments.out, "/", arm.name);
     FGVL_ASSIGN_OR_RETURN(const std::unique_ptr<train::Trainer> trainer, train::Trainer::make(config, {.out = folder, .stop = &stop_requested(), .progress = &console}));
-    FGVL_ASSIGN_OR_RETURN(const train::TrainResult result, trainer->run());
+    const absl::StatusOr<train::TrainResult> trained = [&] {
+      const StopOnSignal scope;
+      return trainer->run();
+    }();
+    if (!trained.ok()) return trained.status();
+    const train::TrainResult& result = *trained;
     if (result.interrupted) {
       console.on_message(absl::StrCat("interrupted at step ", result.step, "; this arm is saved in ", folder, ", the demo has to start again"));
       return ExitCode::kInterrupted;
@@ -120,11 +119,11 @@ absl::StatusOr<ExitCode> demo(const Arguments& arguments) {
       trainer->model().eval();
       const at::Device device = parse_device(config.device);
       content.environment = environment_text(device.str());
-      FGVL_ASSIGN_OR_RETURN(content.pictures, report_pictures({trainer->model(), trainer->criterion(), device}, config.data, *trainer->texts(), data::Split::kHeldOut, 12));
+      FGVL_ASSIGN_OR_RETURN(content.pictures, report_pictures({trainer->model(), trainer->criterion(), device}, config.data, *trainer->texts(), /*with_predictions=*/true, 12));
     }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  content.pictures_caption = absl::StrCat("Twelve held-out scenes, by the arm “regions”. ", kPicturesCaption);
+  content.pictures_caption = absl::StrCat("Twelve held-out scenes, by the arm “regions”. ", pictures_caption(true));
   content.notes = {"All arms share pictures, batch size, learning rate and the losses ITC, ITM and MLM. “regions” adds region descriptions to all of them, and box prediction (L1 and GIoU).",
                    "“foils” saw foils of the kinds that relation and swap test, on other scenes: that it passes these two says that ranking such foils works, not that they are learned from nothing.",
                    "Scenes, texts and pairs are generated; no number here is about photographs.",
@@ -142,7 +141,7 @@ void add_demo(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("demo", "Train three small models on generated scenes and write a report");
   command->add_option("--out", arguments->out, "Folder (default: runs/demo)");
-  command->add_option("--seed", arguments->seed, "Of everything random")->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", arguments->seed, "Of weights, order, masking and negatives; the scenes are the same for every seed")->check(CLI::NonNegativeNumber);
   command->add_option("--steps", arguments->steps, "Steps of every arm (default: as in configs/demo.yaml)")->check(CLI::PositiveNumber);
   command->callback([arguments, &chosen] { chosen = [arguments] { return demo(*arguments); }; });
 }

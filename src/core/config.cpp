@@ -30,28 +30,30 @@ absl::Status check_root(const Tree& tree, const std::string& name) {
   return absl::OkStatus();
 }
 
+using Read = absl::FunctionRef<absl::StatusOr<std::string>(const std::string&)>;
+
 /// Reads what `base:` names and lays the tree over it.
-absl::Status resolve_base(Tree& tree, const std::filesystem::path& folder, int depth) {
+absl::Status resolve_base(Tree& tree, const std::filesystem::path& folder, int depth, Read read) {
   const Tree* base = tree.find("base");
   if (base == nullptr) return absl::OkStatus();
   if (base->kind != Tree::Kind::kScalar) return absl::InvalidArgumentError(absl::StrCat(base->place, ": base: expected a file name"));
   if (depth >= kMaxBases) return absl::InvalidArgumentError(absl::StrCat(base->place, ": base: more than ", kMaxBases, " files deep; do they name one another?"));
   const std::string path = (folder / base->scalar).lexically_normal().string();
-  absl::StatusOr<std::string> text = read_file(path);
+  absl::StatusOr<std::string> text = read(path);
   if (!text.ok()) return absl::InvalidArgumentError(absl::StrCat(base->place, ": base: ", text.status().message()));
   FGVL_ASSIGN_OR_RETURN(Tree under, parse_tree(*text, path));
   FGVL_RETURN_IF_ERROR(check_root(under, path));
-  FGVL_RETURN_IF_ERROR(resolve_base(under, std::filesystem::path(path).parent_path(), depth + 1));
+  FGVL_RETURN_IF_ERROR(resolve_base(under, std::filesystem::path(path).parent_path(), depth + 1, read));
   overlay(under, tree);
   std::erase_if(under.fields, [](const auto& field) { return field.first == "base"; });
   tree = std::move(under);
   return absl::OkStatus();
 }
 
-absl::StatusOr<Tree> resolved_tree(const std::string& yaml, const std::string& name, const std::filesystem::path& folder) {
+absl::StatusOr<Tree> resolved_tree(const std::string& yaml, const std::string& name, const std::filesystem::path& folder, Read read = read_file) {
   FGVL_ASSIGN_OR_RETURN(Tree tree, parse_tree(yaml, name));
   FGVL_RETURN_IF_ERROR(check_root(tree, name));
-  FGVL_RETURN_IF_ERROR(resolve_base(tree, folder, 0));
+  FGVL_RETURN_IF_ERROR(resolve_base(tree, folder, 0, read));
   if (tree.kind == Tree::Kind::kNull) tree.kind = Tree::Kind::kMap;
   return tree;
 }
@@ -67,6 +69,17 @@ absl::StatusOr<Document> Document::load(const std::string& path) {
 
 absl::StatusOr<Document> Document::parse(const std::string& yaml, const std::string& name) {
   FGVL_ASSIGN_OR_RETURN(Tree tree, resolved_tree(yaml, name, ""));
+  return Document(std::make_shared<Impl>(Impl{name, std::move(tree)}));
+}
+
+absl::StatusOr<Document> Document::parse(const std::map<std::string, std::string>& files, const std::string& name) {
+  const auto text_of = [&](const std::string& path) -> absl::StatusOr<std::string> {
+    const auto found = files.find(path);
+    if (found == files.end()) return absl::NotFoundError(absl::StrCat(path, ": not among the given files"));
+    return found->second;
+  };
+  FGVL_ASSIGN_OR_RETURN(const std::string text, text_of(name));
+  FGVL_ASSIGN_OR_RETURN(Tree tree, resolved_tree(text, name, std::filesystem::path(name).parent_path(), text_of));
   return Document(std::make_shared<Impl>(Impl{name, std::move(tree)}));
 }
 

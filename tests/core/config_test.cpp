@@ -1,5 +1,6 @@
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "fgvl/core/config.hpp"
 #include "fgvl/core/registry.hpp"
@@ -98,6 +99,17 @@ TEST_CASE("the resolved configuration reads back to the same values", "[config]"
     REQUIRE(named.ok());
     CHECK(parsed(to_yaml(*named))->name == word);
   }
+}
+
+TEST_CASE("base: is found among given files too, by its path from the file that names it", "[config]") {
+  const std::map<std::string, std::string> files = {{"a/base.yaml", "name: base\ninner: {rate: 0.1, count: 5}\n"}, {"a/b/child.yaml", "base: ../base.yaml\ninner: {rate: 0.9}\n"}, {"lost.yaml", "base: nowhere.yaml\n"}};
+  const auto options = read<Options>(Document::parse(files, "a/b/child.yaml").value());
+  REQUIRE(options.ok());
+  CHECK(options->name == "base");
+  CHECK(options->inner.rate == 0.9);
+  CHECK(options->inner.count == 5);
+  CHECK_THAT(std::string(Document::parse(files, "lost.yaml").status().message()), Catch::Contains("lost.yaml:1") && Catch::Contains("nowhere.yaml: not among the given files"));
+  CHECK_FALSE(Document::parse(files, "other.yaml").ok());
 }
 
 TEST_CASE("base: inherits from another file, merges maps, replaces the rest, and null removes an entry", "[config]") {

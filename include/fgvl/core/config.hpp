@@ -1,4 +1,5 @@
 #pragma once
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,6 +21,8 @@ class Document {
   static absl::StatusOr<Document> load(const std::string& path);
   /// The same from text; `name` stands for the file in messages. `base:` is relative to the working directory.
   static absl::StatusOr<Document> parse(const std::string& yaml, const std::string& name = "<text>");
+  /// The same from `files`, path -> text, which hold `name` and every base that is needed: configurations that a program carries inside.
+  static absl::StatusOr<Document> parse(const std::map<std::string, std::string>& files, const std::string& name);
 
   /// Command-line overrides "key.sub=value"; the value is YAML ("null" removes). Later ones win. Messages name the argument.
   absl::Status override_with(const std::vector<std::string>& assignments);
