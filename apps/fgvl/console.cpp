@@ -12,6 +12,7 @@ namespace {
 
 std::atomic<bool> stop{false};
 constexpr int kInterruptedTwice = 130;
+constexpr std::array<int, 2> kSignals = {SIGINT, SIGTERM};
 constexpr double kBarSeconds = 0.2, kLineSeconds = 10;
 
 extern "C" void handle_signal(int) {
@@ -24,11 +25,14 @@ extern "C" void handle_signal(int) {
 
 const std::atomic<bool>& stop_requested() { return stop; }
 
-void install_signal_handlers() {
+StopOnSignal::StopOnSignal() {
   struct sigaction action {};
   action.sa_handler = handle_signal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
+}
+
+StopOnSignal::~StopOnSignal() {
+  for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
 }
 
 std::string duration_text(double seconds) {

@@ -1,6 +1,8 @@
 #pragma once
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <string>
 
 #include "fgvl/train/trainer.hpp"
@@ -25,9 +27,20 @@ class Console final : public train::Progress {
   std::int64_t first_step_ = -1;
 };
 
-/// Set by the first SIGINT or SIGTERM; a second one ends the process at once with 130.
+/// While it lives, the first SIGINT or SIGTERM asks for a stop, and a second one ends the process at once with 130. Before and after, signals do what they
+/// always do: nothing but a training run has something to save. One at a time.
+class StopOnSignal {
+ public:
+  StopOnSignal();
+  ~StopOnSignal();
+  StopOnSignal(const StopOnSignal&) = delete;
+  StopOnSignal& operator=(const StopOnSignal&) = delete;
+
+ private:
+  std::array<struct sigaction, 2> before_{};
+};
+/// Set by a signal that a StopOnSignal caught.
 const std::atomic<bool>& stop_requested();
-void install_signal_handlers();
 
 /// "1 min 05 s"
 std::string duration_text(double seconds);

@@ -17,13 +17,21 @@ struct Arguments {
 
 absl::StatusOr<ExitCode> evaluate(const Arguments& arguments) {
   std::vector<std::string> notes;
-  FGVL_ASSIGN_OR_RETURN(train::LoadedRun run, train::load_run(arguments.path, registries(), arguments.overrides, &notes));
+  FGVL_ASSIGN_OR_RETURN(const std::string checkpoint, train::find_checkpoint(arguments.path, &notes));
   for (const std::string& note : notes) std::cerr << note << std::endl;
+  const absl::StatusOr<train::RunConfig> saved = read_config(checkpoint + "/config.yaml", {});
+  if (!saved.ok()) return with_exit_code(saved.status(), ExitCode::kCheckpoint);
+  const train::RunConfig& trained = *saved;
+  // Scored is what the run held out, unless another part is asked for.
+  std::vector<std::string> overrides = arguments.overrides;
+  if (trained.data.split == data::Split::kTrain) overrides.insert(overrides.begin(), "data.split=held_out");
+  FGVL_ASSIGN_OR_RETURN(train::LoadedRun run, train::load_run(checkpoint, registries(), overrides));
   const at::Device device = parse_device(run.config.device);
   run.model->to(device);
   run.criterion->to(device);
-  // The split that the run trained on is scored on what it held out; another one must be asked for.
-  const data::Split split = run.config.data.split == data::Split::kTrain ? data::Split::kHeldOut : run.config.data.split;
+  const data::Split split = run.config.data.split;
+  if (trained.data.split == data::Split::kAll && run.config.data.root == trained.data.root) std::cerr << "this run trained on all of its data: no picture of it is held out" << std::endl;
+  if (split != data::Split::kHeldOut) std::cerr << "baselines are left out: they are fitted on the training split, which is among the scored pictures" << std::endl;
   const train::ProbeContext context{std::make_shared<data::DataConfig>(run.config.data), split, run.texts};
   if (run.config.probes.empty()) return absl::InvalidArgumentError("this run has no probes; add some, for example probes.boxes.type=boxes");
   torch::NoGradGuard guard;
@@ -41,10 +49,11 @@ absl::StatusOr<ExitCode> evaluate(const Arguments& arguments) {
     std::cout << name << "  ";
     if (const auto* number = std::get_if<double>(&value)) std::cout << *number;
     if (const auto* count = std::get_if<std::int64_t>(&value)) std::cout << *count;
+    if (std::holds_alternative<std::monostate>(value)) std::cout << "-";
     std::cout << "\n";
   }
   std::cout << std::flush;
-  if (!arguments.json.empty()) FGVL_RETURN_IF_ERROR(write_file_atomically(arguments.json, train::to_json(metrics) + "\n"));
+  if (!arguments.json.empty()) FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(arguments.json, train::to_json(metrics) + "\n"), ExitCode::kCheckpoint));
   return ExitCode::kOk;
 }
 

@@ -38,7 +38,7 @@ absl::StatusOr<ExitCode> ground(const Arguments& arguments) {
     boxes.push_back({one.box, one.text, kColours[boxes.size() % kColours.size()]});
   }
   const std::string out = arguments.out.empty() ? std::filesystem::path(arguments.image).stem().string() + "_grounded.png" : arguments.out;
-  FGVL_RETURN_IF_ERROR(write_file_atomically(out, data::to_png(eval::draw_boxes(*image, boxes, 480))));
+  FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(out, data::to_png(eval::draw_boxes(*image, boxes, 480))), ExitCode::kCheckpoint));
   absl::FPrintF(stderr, "annotated picture: %s\n", out);
   return ExitCode::kOk;
 }

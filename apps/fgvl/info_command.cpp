@@ -4,6 +4,7 @@
 
 #include "commands.hpp"
 #include "fgvl/train/checkpoint.hpp"
+#include "memory_estimate.hpp"
 
 namespace fgvl::app {
 namespace {
@@ -26,8 +27,10 @@ void print(const train::RunConfig& config, const models::Model& model, const los
   absl::PrintF("  %-24s %12d\n\ncompute of one forward pass\n", "total", total);
   absl::PrintF("  an image                 %12.4f GFLOP\n  a text                   %12.4f GFLOP\n  a fused pair             %12.4f GFLOP\n", info.flops_per_image / kGiga, info.flops_per_text / kGiga,
                info.flops_per_pair / kGiga);
-  // Weights, gradients and two moments in float32.
-  absl::PrintF("\nmemory in training: %.1f MiB for weights, gradients and optimizer; activations come on top\n", 16.0 * static_cast<double>(total) / kMega);
+  const MemoryEstimate memory = estimate_memory(config, model, criterion);
+  absl::PrintF("\nexpected memory in training\n  %-24s %12.1f MiB  weights, gradients, optimizer\n", "state", memory.state / kMega);
+  absl::PrintF("  %-24s %12.1f MiB  of %d images and up to %d texts; an estimate (docs/guide.md)\n", "activations", memory.activations / kMega, memory.images, memory.texts);
+  absl::PrintF("  %-24s %12.1f MiB\n", "together", (memory.state + memory.activations) / kMega);
 }
 
 absl::StatusOr<ExitCode> info(const std::string& path) {

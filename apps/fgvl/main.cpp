@@ -1,13 +1,14 @@
 #include <cstdio>
 #include <cstdlib>
-#include <new>
+#include <exception>
+#include <filesystem>
 
 #include <absl/strings/str_format.h>
 #include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include "commands.hpp"
-#include "console.hpp"
+#include "fgvl/core/device.hpp"
 #include "fgvl/core/version.hpp"
 #include "fgvl/eval/probes.hpp"
 
@@ -65,16 +66,15 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : finish(ExitCode::kUsage);
   }
-  install_signal_handlers();
   try {
     const absl::StatusOr<ExitCode> result = chosen();
     return result.ok() ? finish(*result) : fail(std::string(result.status().message()), exit_code(result.status()));
-  } catch (const c10::OutOfMemoryError& error) {
-    return fail(error.what_without_backtrace(), ExitCode::kOutOfMemory);
-  } catch (const std::bad_alloc&) {
-    return fail("out of memory; lower data.batch_size", ExitCode::kOutOfMemory);
-  } catch (const c10::Error& error) {
-    return fail(error.what_without_backtrace(), ExitCode::kUsage);
+  } catch (const std::exception& error) {
+    const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+    const std::string what = of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
+    if (is_out_of_memory(error)) return fail("out of memory: lower data.batch_size, data.prefetch or the sizes of the model (" + what + ")", ExitCode::kOutOfMemory);
+    if (dynamic_cast<const std::filesystem::filesystem_error*>(&error) != nullptr) return fail(what, ExitCode::kData);
+    return fail(what, ExitCode::kUsage);
   }
 }
 

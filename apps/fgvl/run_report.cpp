@@ -1,5 +1,6 @@
 #include "run_report.hpp"
 
+#include <algorithm>
 #include <ctime>
 
 #include <absl/strings/str_cat.h>
@@ -7,7 +8,6 @@
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
-#include "fgvl/core/boxes.hpp"
 #include "fgvl/core/version.hpp"
 #include "fgvl/eval/grounding.hpp"
 
@@ -16,22 +16,25 @@ namespace {
 
 constexpr std::array<std::uint8_t, 3> kTrue = {60, 200, 110}, kPredicted = {255, 150, 40};
 
-double iou(const data::PixelBox& a, const data::PixelBox& b) {
-  const auto tensor = [](const data::PixelBox& box) { return at::tensor(at::ArrayRef<double>(box.data(), 4), at::kDouble).view({1, 4}); };
-  return paired_iou(tensor(a), tensor(b)).item<double>();
-}
-
 }  // namespace
+
+bool predicts_boxes(const train::RunConfig& config) {
+  return std::any_of(config.losses.begin(), config.losses.end(), [](const auto& entry) { return entry.second.term.type() == "box_regression"; });
+}
 
 absl::StatusOr<eval::ReportArm> report_arm(const std::string& name, const std::string& description, const std::string& folder, const train::TrainResult& result) {
   eval::ReportArm arm{name, description, {}, result.metrics, result.seconds, result.images_per_second, {}};
   FGVL_ASSIGN_OR_RETURN(arm.history, eval::read_history(folder + "/metrics.jsonl"));
   arm.skipped.assign(result.counts.skipped.begin(), result.counts.skipped.end());
+  arm.records_seen = result.counts.records_seen;
+  arm.records_skipped = result.counts.records_skipped;
+  arm.regions_seen = result.counts.regions_seen;
   return arm;
 }
 
-absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::ProbeInput& model, const data::DataConfig& data, const data::TextPipeline& texts, data::Split split, std::int64_t count) {
-  FGVL_ASSIGN_OR_RETURN(const data::DatasetPtr dataset, data::open_data(data, split));
+absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::ProbeInput& model, const data::DataConfig& data, const data::TextPipeline& texts, bool with_predictions,
+                                                                 std::int64_t count) {
+  FGVL_ASSIGN_OR_RETURN(const data::DatasetPtr dataset, data.dataset.make({data.root, data::Split::kHeldOut}));  // may be empty, unlike open_data's
   std::vector<eval::ReportPicture> pictures;
   for (std::int64_t i = 0; i < dataset->size() && static_cast<std::int64_t>(pictures.size()) < count; ++i) {
     const auto record = dataset->get(i);
@@ -47,15 +50,24 @@ absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::Pr
     }
     if (unique.empty()) continue;
     const data::Region& region = *unique[pictures.size() % unique.size()];
-    const auto grounded = eval::ground(model, texts, data.image, *image, {region.texts[0]});
-    if (!grounded.ok()) return grounded.status();
-    const eval::Grounding& found = grounded->front();
     eval::ReportPicture picture;
-    picture.image = eval::draw_boxes(*image, {{region.box, "", kTrue}, {found.box, "", kPredicted}}, 256);
-    picture.lines = {{"text", region.texts[0]}, {"overlap (IoU)", absl::StrFormat("%.2f", iou(region.box, found.box))}, {"picture", record->key}};
+    std::vector<eval::DrawnBox> boxes = {{region.box, "", kTrue}};
+    picture.lines = {{"text", region.texts[0]}};
+    if (with_predictions) {
+      const auto grounded = eval::ground(model, texts, data.image, *image, {region.texts[0]});
+      if (!grounded.ok()) return grounded.status();
+      boxes.push_back({grounded->front().box, "", kPredicted});
+      picture.lines.emplace_back("overlap (IoU)", absl::StrFormat("%.2f", eval::overlap(region.box, grounded->front().box)));
+    }
+    picture.image = eval::draw_boxes(*image, boxes, 256);
+    picture.lines.emplace_back("picture", record->key);
     pictures.push_back(std::move(picture));
   }
   return pictures;
+}
+
+std::string pictures_caption(bool with_predictions) {
+  return with_predictions ? "Green: the true box. Orange: the box predicted from the text on the whole picture." : "Green: the true box. Nothing was predicted: this run trained without a box loss.";
 }
 
 std::string environment_text(const std::string& device) {

@@ -9,12 +9,17 @@ namespace fgvl::app {
 /// What a report says of one finished run in `folder`.
 absl::StatusOr<eval::ReportArm> report_arm(const std::string& name, const std::string& description, const std::string& folder, const train::TrainResult& result);
 
-/// Up to `count` pictures of the scored split with the true box (green) and the predicted one (orange) of texts that name one region.
-absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::ProbeInput& model, const data::DataConfig& data, const data::TextPipeline& texts, data::Split split, std::int64_t count);
+/// Whether the run trains the box head: without a box term its boxes are noise, which no report shows.
+bool predicts_boxes(const train::RunConfig& config);
+
+/// Up to `count` held-out pictures, none where nothing is held out, with the true box (green) and, `with_predictions`, the predicted one (orange) of
+/// texts that name one region.
+absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::ProbeInput& model, const data::DataConfig& data, const data::TextPipeline& texts, bool with_predictions,
+                                                                 std::int64_t count);
+/// What the colours mean.
+std::string pictures_caption(bool with_predictions);
 
 /// Date, device, versions.
 std::string environment_text(const std::string& device);
-
-inline constexpr char kPicturesCaption[] = "Green: the true box. Orange: the box predicted from the text on the whole picture.";
 
 }  // namespace fgvl::app

@@ -30,7 +30,12 @@ absl::StatusOr<ExitCode> train(const Arguments& arguments) {
     return ExitCode::kOk;
   }
   console.on_message("writing to " + out);
-  FGVL_ASSIGN_OR_RETURN(const train::TrainResult result, trainer->run());
+  const absl::StatusOr<train::TrainResult> finished = [&] {
+    const StopOnSignal scope;
+    return trainer->run();
+  }();
+  if (!finished.ok()) return finished.status();
+  const train::TrainResult& result = *finished;
   if (result.interrupted) {
     console.on_message(absl::StrCat("interrupted at step ", result.step, " and saved; go on with --resume latest"));
     return ExitCode::kInterrupted;
@@ -40,8 +45,9 @@ absl::StatusOr<ExitCode> train(const Arguments& arguments) {
   eval::ReportContent content{.title = "fgvl run: " + std::filesystem::path(out).filename().string(), .introduction = absl::StrCat("Trained for ", result.step, " steps from ", arguments.config, ".")};
   FGVL_ASSIGN_OR_RETURN(eval::ReportArm arm, report_arm(std::filesystem::path(out).filename().string(), "", out, result));
   content.arms.push_back(std::move(arm));
-  FGVL_ASSIGN_OR_RETURN(content.pictures, report_pictures({trainer->model(), trainer->criterion(), device}, config.data, *trainer->texts(), data::Split::kHeldOut, 12));
-  content.pictures_caption = kPicturesCaption;
+  const bool with_predictions = predicts_boxes(config);
+  FGVL_ASSIGN_OR_RETURN(content.pictures, report_pictures({trainer->model(), trainer->criterion(), device}, config.data, *trainer->texts(), with_predictions, 12));
+  content.pictures_caption = pictures_caption(with_predictions);
   content.settings = {{"config.yaml", config::to_yaml(config)}};
   content.environment = environment_text(device.str());
   FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(out + "/report.html", eval::render_report(content)), ExitCode::kCheckpoint));
