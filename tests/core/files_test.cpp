@@ -1,9 +1,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <new>
+#include <stdexcept>
 
 #include <torch/torch.h>
 
+#include "fgvl/core/device.hpp"
 #include "fgvl/core/files.hpp"
 #include "fgvl/core/safetensors.hpp"
 #include "support/catch.hpp"
@@ -64,6 +67,34 @@ TEST_CASE("write_file_atomically: on a full disk the old content stays and nothi
   CHECK_THAT(std::string(status.message()), Catch::Contains("No space left"));
   CHECK(read_file(path).value() == "old");
   for (const auto& entry : std::filesystem::directory_iterator(folder())) CHECK(entry.path().filename().string().find(".tmp-") == std::string::npos);
+}
+
+TEST_CASE("append_to_file: adds to the end, and says so when the disk is full", "[files]") {
+  const std::string path = folder() + "/log.txt";
+  REQUIRE(append_to_file(path, "one\n").ok());
+  REQUIRE(append_to_file(path, "two\n").ok());
+  CHECK(read_file(path).value() == "one\ntwo\n");
+  setenv("FGVL_FAULT", "enospc:log.txt", 1);
+  const absl::Status full = append_to_file(path, "three\n");
+  unsetenv("FGVL_FAULT");
+  CHECK(absl::IsResourceExhausted(full));
+  CHECK(read_file(path).value() == "one\ntwo\n");
+  CHECK_FALSE(append_to_file(folder() + "/nowhere/log.txt", "one").ok());
+}
+
+TEST_CASE("is_out_of_memory: what the CPU allocator throws, and nothing else", "[files]") {
+  const auto thrown = [](auto&& work) {
+    try {
+      work();
+    } catch (const std::exception& error) {
+      return is_out_of_memory(error);
+    }
+    return false;
+  };
+  CHECK(thrown([] { torch::empty({std::int64_t{1} << 50}); }));
+  CHECK(thrown([] { throw std::bad_alloc(); }));
+  CHECK_FALSE(thrown([] { torch::ones({2}).view({3}); }));
+  CHECK_FALSE(thrown([] { throw std::runtime_error("DefaultCPUAllocator: "); }));
 }
 
 }  // namespace

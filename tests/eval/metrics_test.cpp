@@ -13,5 +13,13 @@ TEST_CASE("to_json nests by '/', keeps counts whole, and writes null for what is
   CHECK(metric(metrics, "nothing", -1) == -1);
 }
 
+TEST_CASE("metric_part keeps a text with slashes and percent signs one part of a name", "[metrics]") {
+  for (const std::string text : {"a/b", "100%", "%2F", "%252F/%", "plain"}) {
+    CHECK(metric_part(text).find('/') == std::string::npos);
+    CHECK(metric_text(metric_part(text)) == text);
+  }
+  CHECK(to_json({{"boxes/" + metric_part("a/b") + "/n", std::int64_t{1}}}) == R"({"boxes":{"a/b":{"n":1}}})");
+}
+
 }  // namespace
 }  // namespace fgvl::train

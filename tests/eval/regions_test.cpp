@@ -152,13 +152,75 @@ TEST_CASE("boxes: an overlap of exactly one half is a hit, and a label list limi
   CHECK(train::metric(metrics, "box_mean_iou", -1) == Approx((0.5 + 0.25) / 2));
 }
 
-TEST_CASE("regions and boxes: a split with nothing to score is a data error, not a number", "[eval]") {
-  const train::ProbeContext context = context_of({}, {picture(40, 40)});
-  Subject subject;
-  for (const bool boxes : {false, true}) {
-    const auto probe = boxes ? eval::make_probe(eval::BoxesOptions{}, context) : eval::make_probe(eval::RegionsOptions{}, context);
-    const auto result = probe.value()->run(subject.input());
-    REQUIRE_FALSE(result.ok());
-    CHECK(exit_code(result.status()) == ExitCode::kData);
+TEST_CASE("regions and boxes: a split with nothing to score is a data error when the probe is made, before any training", "[eval]") {
+  data::Record twice = picture(40, 40);
+  add_region(twice, {0, 0, 10, 10}, "", 0);
+  add_region(twice, {20, 0, 30, 10}, "", 0);
+  for (const Records& held_out : {Records{}, Records{picture(40, 40)}, Records{twice}}) {
+    const train::ProbeContext context = context_of({twice}, held_out);
+    for (const bool boxes : {false, true}) {
+      const auto probe = boxes ? eval::make_probe(eval::BoxesOptions{}, context) : eval::make_probe(eval::RegionsOptions{}, context);
+      REQUIRE_FALSE(probe.ok());
+      CHECK(exit_code(probe.status()) == ExitCode::kData);
+    }
   }
+}
+
+TEST_CASE("baselines are null where the training split is among what is scored, or empty", "[eval]") {
+  data::Record record = picture(40, 40);
+  add_region(record, {0, 0, 20, 20}, "red", 0);
+  Subject subject;
+  subject.model.answers.region_features = mean_colours;
+  subject.model.answers.boxes = [](const RegionBatch& batch) { return torch::tensor({0.25f, 0.25f, 0.5f, 0.5f}).expand({batch.text_count(), 4}); };
+  for (const auto& [train, split, expected] : std::vector<std::tuple<Records, data::Split, bool>>{
+           {{record}, data::Split::kHeldOut, true}, {{}, data::Split::kHeldOut, false}, {{record}, data::Split::kAll, false}, {{record}, data::Split::kTrain, false}}) {
+    train::ProbeContext context = context_of(train, {record});
+    context.split = split;
+    subject.model.answers.text_features = named_colours(*context.texts);
+    const auto regions = eval::make_probe(eval::RegionsOptions{}, context).value()->run(subject.input()).value();
+    const auto boxes = eval::make_probe(eval::BoxesOptions{}, context).value()->run(subject.input()).value();
+    for (const char* name : {"regions/baselines/majority", "regions/baselines/box_area"}) CHECK((train::metric(regions, name, -1) >= 0) == expected);
+    CHECK((train::metric(boxes, "boxes/red/constant_box_iou", -1) >= 0) == expected);
+    // There, and null: a reader finds the key.
+    CHECK((train::to_json(boxes).find("\"constant_box_iou\":null") != std::string::npos) != expected);
+    CHECK((train::to_json(regions).find("\"majority\":null") != std::string::npos) != expected);
+  }
+}
+
+TEST_CASE("a label with a slash, a percent sign or bytes that are no text stays one label", "[eval]") {
+  data::Record record = picture(40, 40);
+  add_region(record, {0, 0, 20, 20}, "red/100%", 0);
+  add_region(record, {20, 20, 40, 40}, "gr\xffn", 1);
+  const train::ProbeContext context = context_of({record}, {record});
+  Subject subject;
+  subject.model.answers.boxes = [](const RegionBatch& batch) { return torch::tensor({0.25f, 0.25f, 0.5f, 0.5f}).expand({batch.text_count(), 4}); };
+  const auto metrics = eval::make_probe(eval::BoxesOptions{}, context).value()->run(subject.input()).value();
+  const std::string json = train::to_json(metrics);
+  CHECK(json.find("\"boxes\":{\"gr\xEF\xBF\xBDn\":{") != std::string::npos);  // U+FFFD
+  CHECK(json.find("\"red/100%\":{\"mean_iou\":1.0,") != std::string::npos);
+}
+
+TEST_CASE("boxes: mean IoU of a constant prediction equals the overlap by hand, over texts that name one region", "[eval]") {
+  auto config = std::make_shared<data::DataConfig>();
+  config->image.size = 32;
+  const auto texts = data::make_text_pipeline(*config, data::open_streams(*config, data::Split::kTrain).value()).value();
+  Subject subject;
+  subject.model.answers.boxes = [](const RegionBatch& batch) { return torch::tensor({0.5f, 0.5f, 0.5f, 0.5f}).expand({batch.text_count(), 4}); };
+  const auto metrics = eval::make_probe(eval::BoxesOptions{.max_images = 20}, {config, data::Split::kHeldOut, texts}).value()->run(subject.input()).value();
+  const auto dataset = data::open_data(*config, data::Split::kHeldOut).value();
+  double sum = 0;
+  int count = 0;
+  for (std::int64_t i = 0; i < 20; ++i) {
+    const data::Record record = *dataset->get(i);
+    for (const data::Region& region : record.regions) {
+      if (std::count_if(record.regions.begin(), record.regions.end(), [&](const data::Region& other) { return other.texts == region.texts; }) != 1) continue;
+      // Against the middle half of the picture, (16, 16)-(48, 48).
+      const double w = std::max(0.0, std::min(48.0, region.box[2]) - std::max(16.0, region.box[0])), h = std::max(0.0, std::min(48.0, region.box[3]) - std::max(16.0, region.box[1]));
+      const double area = (region.box[2] - region.box[0]) * (region.box[3] - region.box[1]);
+      sum += w * h / (area + 1024 - w * h);
+      ++count;
+    }
+  }
+  CHECK(train::metric(metrics, "box_n", 0) == count);
+  CHECK(train::metric(metrics, "box_mean_iou", 0) == Approx(sum / count).epsilon(1e-5));
 }

@@ -57,6 +57,13 @@ TEST_CASE("render_report: a run without skills shows regions, boxes, baselines a
   CHECK(document.load_string(html.c_str()));
 }
 
+TEST_CASE("box_table: a label with a slash is one row, and a baseline that is not there is a dash", "[report]") {
+  ReportArm arm{"run", "", {}, {{"box_mean_iou", 0.5}, {"boxes/a%2Fb/mean_iou", 0.25}, {"boxes/a%2Fb/constant_box_iou", train::MetricValue()}}, 1, 1, {}};
+  const std::string html = box_table(arm, "#000");
+  CHECK(contains(html, "<td>a/b</td><td>0.250"));
+  CHECK(contains(html, "<td>–</td>"));
+}
+
 TEST_CASE("line_chart: points outside a fixed limit stay visible, and a number that is not finite is left out", "[report]") {
   const std::string svg = line_chart({{"a", "#123456", {{1, 0.1}, {2, NAN}, {3, 0.9}}}}, {.low = 0.4, .high = 1.0});
   pugi::xml_document document;

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "eval/fake_model.hpp"
+#include "fgvl/core/config.hpp"
 #include "fgvl/eval/probes.hpp"
 #include "support/catch.hpp"
 
@@ -15,7 +16,7 @@ constexpr std::int64_t kPairs = 151;  // two batches of unequal size
 
 struct SkillsFixture {
   SkillsFixture() {
-    const auto dataset = data::open_dataset(options.scenes, {}).value();
+    const auto dataset = data::open_dataset(data::SyntheticOptions{}, {}).value();
     context = {config, data::Split::kHeldOut, test::pipeline_of(dataset->texts().value())};
     config->image.size = 64;
   }
@@ -43,7 +44,7 @@ std::function<Tensor(const RegionBatch&, const Tensor&)> oracle(const SkillsFixt
   for (const std::string& skill : data::synthetic_skills()) {
     for (const bool unseen : {false, true}) {
       if (unseen && skill == "counting") continue;
-      for (const auto& pair : data::synthetic_skill_pairs(fixture.options.scenes, skill, unseen ? 20 : kPairs, unseen)) {
+      for (const auto& pair : data::synthetic_skill_pairs({}, skill, unseen ? 20 : kPairs, unseen)) {
         truths->emplace(picture_key(data::model_input(data::from_tensor(pair.image), fixture.config->image)),
                         fixture.context.texts->encode(pair.text));
       }
@@ -131,4 +132,28 @@ TEST_CASE("skills: a criterion without the matching term that should score is an
   const auto result = eval::make_probe(fixture.options, fixture.context).value()->run(subject.input());
   REQUIRE_FALSE(result.ok());
   CHECK(std::string(result.status().message()).find("itm2") != std::string::npos);
+}
+
+TEST_CASE("skills: the scenes are those of the data section; others are refused, and needed where the data are not synthetic", "[eval]") {
+  SkillsFixture fixture;
+  fixture.options = {.pairs = 2, .unseen_pairs = 2};
+  Subject subject;
+  subject.model.answers.match = [](const RegionBatch& batch, const Tensor&) { return torch::zeros({batch.text_count()}); };
+  const auto made = [&](const std::string& dataset) {
+    auto document = config::Document::parse("dataset: " + dataset).value();
+    *fixture.config = config::read(document, data::DataConfig()).value();
+    return eval::make_probe(fixture.options, fixture.context);
+  };
+  // Scenes without unseen pairs, as the data section says: nothing unseen is scored.
+  const auto metrics = made("{type: synthetic, options: {unseen_pairs: 0}}").value()->run(subject.input()).value();
+  CHECK(train::metric(metrics, "skills/shape/n", -1) == 2);
+  CHECK(train::metric(metrics, "skills/shape/unseen_n", -1) == -1);
+  fixture.options.scenes = data::SyntheticOptions{.unseen_pairs = 0};
+  CHECK(made("{type: synthetic, options: {unseen_pairs: 0}}").ok());
+  const absl::Status other = made("{type: synthetic}").status();
+  CHECK(exit_code(other) == ExitCode::kUsage);
+  CHECK(std::string(other.message()).find("data.dataset.options") != std::string::npos);
+  CHECK(made("{type: voc}").ok());
+  fixture.options.scenes.reset();
+  CHECK(exit_code(made("{type: voc}").status()) == ExitCode::kUsage);
 }

@@ -1,4 +1,5 @@
 // The program as a user meets it: what each mistake says, and the exit codes.
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -7,6 +8,7 @@
 
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,19 +27,35 @@ std::string read(const fs::path& path) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
+/// What a program meets beside its arguments.
+struct Surroundings {
+  std::string fault{};            ///< FGVL_FAULT
+  std::uint64_t memory_bytes = 0; ///< address space; 0: all
+  bool terminal = false;          ///< standard error is a terminal, whose output goes to the file
+};
+
 /// A started program; its output goes to a file.
 struct Process {
   pid_t pid = 0;
   fs::path output;
+  int terminal = -1;
 
-  Process(const fs::path& folder, const Arguments& arguments, const std::string& fault = "") : output(folder / "output.txt") {
+  Process(const fs::path& folder, const Arguments& arguments, const Surroundings& surroundings = {}) : output(folder / "output.txt") {
+    if (surroundings.terminal) {
+      terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+      REQUIRE((terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0));
+    }
     pid = fork();
     if (pid != 0) return;
     if (chdir(folder.c_str()) != 0) _exit(99);
-    if (!fault.empty()) setenv("FGVL_FAULT", fault.c_str(), 1);
+    if (!surroundings.fault.empty()) setenv("FGVL_FAULT", surroundings.fault.c_str(), 1);
+    if (surroundings.memory_bytes > 0) {
+      const rlimit limit{surroundings.memory_bytes, surroundings.memory_bytes};
+      setrlimit(RLIMIT_AS, &limit);
+    }
     const int file = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     dup2(file, 1);
-    dup2(file, 2);
+    dup2(terminal >= 0 ? open(ptsname(terminal), O_RDWR | O_NOCTTY) : file, 2);
     std::vector<char*> argv = {const_cast<char*>(FGVL_PROGRAM)};
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
@@ -46,6 +64,13 @@ struct Process {
   }
   int wait() const {
     int status = 0;
+    if (terminal >= 0) {
+      // A terminal's other end reads until nobody holds it open any more.
+      std::ofstream copy(output, std::ios::binary | std::ios::app);
+      std::array<char, 4096> buffer{};
+      for (ssize_t count = 0; (count = ::read(terminal, buffer.data(), buffer.size())) > 0;) copy.write(buffer.data(), count);
+      close(terminal);
+    }
     waitpid(pid, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
@@ -55,8 +80,8 @@ struct Outcome {
   int code;
   std::string output;
 };
-Outcome fgvl(const fs::path& folder, const Arguments& arguments, const std::string& fault = "") {
-  const Process process(folder, arguments, fault);
+Outcome fgvl(const fs::path& folder, const Arguments& arguments, const Surroundings& surroundings = {}) {
+  const Process process(folder, arguments, surroundings);
   const int code = process.wait();
   return {code, read(process.output)};
 }
@@ -116,14 +141,32 @@ TEST_CASE("train, eval, ground and info work on somebody's own pictures, and a r
   const Outcome all = fgvl(folder, {"eval", "run", "data.root=pictures", "data.split=all", "--json", "all.json"});
   INFO(all.output);
   CHECK(all.code == 0);
-  CHECK(nlohmann::json::parse(read(folder / "all.json"))["regions"]["true_box"]["n"] == 16);
+  const auto of_all = nlohmann::json::parse(read(folder / "all.json"));
+  CHECK(of_all["regions"]["true_box"]["n"] == 16);
+  // Baselines are fitted on the training split, which is among these.
+  CHECK(of_all["regions"]["baselines"]["box_area"].is_null());
+  CHECK(of_all["boxes"]["cat"]["constant_box_iou"].is_null());
+  CHECK_THAT(all.output, Catch::Contains("baselines are left out"));
+  CHECK(json["regions"]["baselines"]["box_area"].is_number());
+  REQUIRE(fgvl(folder, {"eval", "run", "data.split=train", "--json", "seen.json"}).code == 0);
+  CHECK(nlohmann::json::parse(read(folder / "seen.json"))["regions"]["true_box"]["n"] == 12);
+  CHECK_THAT(fgvl(folder, {"eval", "run/checkpoints/step_6/"}).output, Catch::Contains("checkpoint run/checkpoints/step_6"));
+  CHECK_THAT(fgvl(folder, {"info", "run/checkpoints/step_6/"}).output, Catch::Contains("step 6,"));
   const Outcome grounded = fgvl(folder, {"ground", "run", "pictures/JPEGImages/p10.png", "cat", "a zebra", "--out", "g.png"});
   INFO(grounded.output);
   CHECK(grounded.code == 0);
   CHECK_THAT(grounded.output, Catch::Contains("cat\tbox [") && Catch::Contains("\"a zebra\" has words that the model has never seen"));
   CHECK(data::read_image((folder / "g.png").string()).ok());
   CHECK_THAT(fgvl(folder, {"info", "run"}).output, Catch::Contains("vision_encoder") && Catch::Contains("total"));
-  CHECK_THAT(fgvl(folder, {"info", "config.yaml"}).output, Catch::Contains("GFLOP"));
+  const std::string info = fgvl(folder, {"info", "config.yaml"}).output;
+  CHECK_THAT(info, Catch::Contains("GFLOP") && Catch::Contains("expected memory in training"));
+  // 4 images and up to 5 regions each. Vision: 17 tokens an image through 4 x (16, 16), (16, 32), (32, 16), and a stem of 32 x 32 x 3 numbers in and 4 x 4 x 16 out.
+  // Text: 20 texts of 40 tokens through 4 x (16, 16) and twice 16 and 32. Fusion: pairs three times as many (true ones and two negatives) through twice 4 x (16, 16)
+  // but for the keys and values of images, and the same two.
+  const double vision = 68 * (4 * 32 + 2 * 48) + 4 * (32 * 32 * 3 + 4 * 4 * 16), text = 800 * (4 * 32 + 2 * 48), fusion = 2400 * (6 * 32 + 2 * 48) + 68 * (2 * 32);
+  char expected[64];
+  std::snprintf(expected, sizeof expected, "%12.1f MiB  of 4 images and up to 20 texts", 4 * (vision + text + fusion) / (1 << 20));
+  CHECK_THAT(info, Catch::Contains(expected));
   const Outcome dry = fgvl(folder, {"train", "run/config.yaml", "--dry-run"});
   CHECK(dry.code == 0);
   CHECK(dry.output.find(read(folder / "run" / "config.yaml")) != std::string::npos);
@@ -132,7 +175,7 @@ TEST_CASE("train, eval, ground and info work on somebody's own pictures, and a r
 TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
   const fs::path folder = project("mistakes");
   const auto expect = [&](const Arguments& arguments, int code, const std::vector<std::string>& parts, const std::string& fault = "") {
-    const Outcome outcome = fgvl(folder, arguments, fault);
+    const Outcome outcome = fgvl(folder, arguments, {.fault = fault});
     INFO(outcome.output);
     CHECK(outcome.code == code);
     for (const std::string& part : parts) CHECK_THAT(outcome.output, Catch::Contains(part));
@@ -158,6 +201,30 @@ TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
   expect(train("train.steps=4"), 0, {"done: 4 steps", "report: run/report.html"});
   expect(train("train.steps=4"), 2, {"run: this folder already holds something", "--resume latest"});
   expect({"eval", "run", "model.vision.options.width=32"}, 4, {"another model"});
+  expect({"train", "config.yaml", "--out", "run", "--resume", "latest", "model.text.options.width=32", "model.fusion.options.heads=4"}, 4, {"run/checkpoints/step_4", "another model"});
+  expect({"train", "config.yaml", "--out", "run", "--resume", "latest", "train.steps=3"}, 2, {"train.steps is 3", "stands at step 4"});
+  for (const char* file : {"metrics.jsonl", "events.out", "report.html"}) {
+    fs::remove_all(folder / "full");
+    expect({"train", "config.yaml", "--out", "full", "train.steps=2"}, 4, {std::string("full/") + file, "No space left on device", "free some space"}, std::string("enospc:") + file);
+  }
+  expect({"eval", "run", "--json", "scores.json"}, 4, {"scores.json", "No space left on device"}, "enospc:scores.json");
+  expect({"ground", "run", "pictures/JPEGImages/p10.png", "cat", "--out", "g.png"}, 4, {"g.png", "No space left on device"}, "enospc:g.png");
+  expect({"train", "config.yaml", "--out", "longer", "data.tokenizer.max_tokens=41"}, 2, {"data.tokenizer.max_tokens is 41", "model.text.options.max_tokens = 40"});
+  // Nothing is held out: said before training, and no reason not to train once the probes are gone.
+  expect({"train", "config.yaml", "--out", "none_held_out", "data.dataset.options.held_out_every=0"}, 3, {"probes.", "no record in the split that is scored", "held_out_every"});
+  CHECK_FALSE(fs::exists(folder / "none_held_out"));
+  expect({"train", "config.yaml", "--out", "none_held_out", "data.dataset.options.held_out_every=0", "probes={boxes: null, regions: null}"}, 0, {"report: none_held_out/report.html"});
+  // The checkpoint of words that the data no longer have.
+  fs::copy(folder / "pictures", folder / "renamed", fs::copy_options::recursive);
+  for (const auto& entry : fs::directory_iterator(folder / "renamed" / "Annotations")) {
+    std::string text = read(entry.path());
+    const std::size_t at = text.find("cat");
+    if (at != std::string::npos) test::write(entry.path(), text.replace(at, 3, "zebra"));
+  }
+  expect({"train", "config.yaml", "--out", "run", "--resume", "latest", "data.root=renamed"}, 4, {"step_4/vocab.txt: the vocabulary has changed", "zebra", "data.tokenizer.vocabulary"});
+  for (const auto& entry : fs::directory_iterator(folder / "run" / "checkpoints")) test::write(entry.path() / "model.safetensors", "damaged");
+  expect({"train", "config.yaml", "--out", "run", "--resume", "latest"}, 4, {"passed over a damaged checkpoint", "all of its"});
+  CHECK_FALSE(read(folder / "run" / "metrics.jsonl").empty());
   expect({"eval", "nowhere"}, 4, {"nowhere: no such folder"});
   expect({"ground", "run", "nothing.jpg", "cat"}, 3, {"nothing.jpg: cannot open"});
   expect({"--help"}, 0, {"train", "eval", "ground", "demo", "info", "Exit codes"});
@@ -182,6 +249,62 @@ TEST_CASE("a truncated JPEG is counted and listed, and the run ends well; too ma
   CHECK(strict.code == 3);
   CHECK_THAT(strict.output, Catch::Contains("data.max_skipped_fraction"));
   CHECK(fs::exists(folder / "strict" / "skipped.jsonl"));
+}
+
+TEST_CASE("what is left out is counted once and listed; a full disk under the list ends the run with 4", "[cli]") {
+  const fs::path folder = project("left_out");
+  test::write(folder / "pictures" / "JPEGImages" / "p11.png", "no picture");
+  const Arguments arguments = {"train", "config.yaml", "--out", "run", "train.steps=40"};  // 160 visits of 12 pictures
+  const Outcome outcome = fgvl(folder, arguments);
+  INFO(outcome.output);
+  REQUIRE(outcome.code == 0);
+  CHECK_THAT(outcome.output, Catch::Contains("1 records or regions left out"));
+  CHECK_THAT(read(folder / "run" / "report.html"), Catch::Contains("1 × unreadable_image") && Catch::Contains("11 of 12 records were used"));
+  const std::string listed = read(folder / "run" / "skipped.jsonl");
+  CHECK(std::count(listed.begin(), listed.end(), '\n') == 1);
+  fs::remove_all(folder / "run");
+  const Outcome full = fgvl(folder, arguments, {.fault = "enospc:skipped.jsonl"});
+  INFO(full.output);
+  CHECK(full.code == 4);
+  CHECK_THAT(full.output, Catch::Contains("skipped.jsonl") && Catch::Contains("No space left on device"));
+  // An annotation that is no XML is listed with its place.
+  test::write(folder / "pictures" / "Annotations" / "p13.xml", "");
+  REQUIRE(fgvl(folder, {"train", "config.yaml", "--out", "other", "train.steps=40"}).code == 0);
+  CHECK_THAT(read(folder / "other" / "skipped.jsonl"), Catch::Contains("\"place\":\"pictures/Annotations/p13.xml\",\"cause\":\"unreadable_record\""));
+}
+
+TEST_CASE("out of memory ends with exit code 7: a model that does not fit, and pictures that do not fit, in the loader's thread or without one", "[cli]") {
+  const fs::path folder = project("memory");
+  // What the program needs to start (libraries are mapped whole) and 1.5 GiB more.
+  constexpr std::uint64_t kStep = std::uint64_t{1} << 29;
+  std::uint64_t limit = kStep;
+  while (limit < 40 * kStep && fgvl(folder, {"--version"}, {.memory_bytes = limit}).code != 0) limit += kStep;
+  limit += 3 * kStep;
+  const auto expect = [&](const Arguments& more) {
+    fs::remove_all(folder / "run");
+    Arguments arguments = {"train", "config.yaml", "--out", "run"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = fgvl(folder, arguments, {.memory_bytes = limit});
+    INFO(outcome.output);
+    CHECK(outcome.code == 7);
+    CHECK_THAT(outcome.output, Catch::Contains("out of memory: lower data.batch_size"));
+    CHECK(outcome.output.find("frame #") == std::string::npos);
+  };
+  expect({"model.vision.options.width=8192", "model.vision.options.mlp_ratio=64"});  // a matrix of 8192 x 524288 numbers: 16 GiB
+  for (const char* workers : {"0", "1"}) {
+    // A picture is 3 x 4096 x 4096 numbers, 192 MiB: a few of them are too many.
+    expect({"data.image.size=4096", "model.vision.options.image_size=4096", "model.vision.options.patch_size=256", "model.vision.options.stem=linear", "data.batch_size=64", std::string("data.workers=") + workers});
+  }
+}
+
+TEST_CASE("progress: a bar on a terminal, plain lines in a log", "[cli]") {
+  const fs::path folder = project("progress");
+  const Outcome bar = fgvl(folder, {"train", "config.yaml", "--out", "bar"}, {.terminal = true}), plain = fgvl(folder, {"train", "config.yaml", "--out", "plain"});
+  CHECK(bar.code == 0);
+  CHECK(plain.code == 0);
+  CHECK_THAT(bar.output, Catch::Contains("\r\x1b[2K") && Catch::Contains("████████████████████████ 6/6") && Catch::Contains("img/s"));
+  CHECK_THAT(plain.output, Catch::Contains("step 6/6") && Catch::Contains("images/s") && Catch::Contains("itc "));
+  for (const char* of_a_terminal : {"\r", "\x1b", "█"}) CHECK(plain.output.find(of_a_terminal) == std::string::npos);
 }
 
 /// Waits until `path` holds `text`, at most 30 seconds.
@@ -213,8 +336,17 @@ TEST_CASE("Ctrl-C saves and exits 75, a second one leaves at once with 130, and 
   REQUIRE(appears(twice.output, "once more to leave at once"));
   kill(twice.pid, SIGINT);
   CHECK(twice.wait() == 130);
-  const Outcome resumed = fgvl(folder, {"train", "config.yaml", "--out", "run", "--resume", "latest", "train.steps=3"});
-  CHECK_THAT(resumed.output, Catch::Contains("resumed from run/checkpoints/step_"));
+  const std::string saved = fs::directory_iterator(folder / "run" / "checkpoints")->path().filename().string();
+  const std::int64_t more = std::stoll(saved.substr(saved.find('_') + 1)) + 3;
+  const Outcome resumed = fgvl(folder, {"train", "config.yaml", "--out", "run", "--resume", "latest", "train.steps=" + std::to_string(more)});
+  INFO(resumed.output);
+  CHECK(resumed.code == 0);
+  CHECK_THAT(resumed.output, Catch::Contains("resumed from run/checkpoints/" + saved) && Catch::Contains("done: " + std::to_string(more) + " steps"));
+  // Where nothing is to be saved, a signal ends the program as it ends any other.
+  const Process scoring(folder, {"eval", "run", "probes={boxes: null, regions: null, skills: {type: skills, options: {pairs: 1000000, scenes: {}}}}"});
+  REQUIRE(appears(scoring.output, "checkpoint run/checkpoints"));
+  kill(scoring.pid, SIGINT);
+  CHECK(scoring.wait() == -SIGINT);
 }
 
 TEST_CASE("demo: a short one writes summary.json and the report", "[cli]") {
@@ -236,6 +368,12 @@ TEST_CASE("demo: a short one writes summary.json and the report", "[cli]") {
       CHECK(one["accuracy"].get<double>() <= 1.0);
     }
     CHECK(summary["arms"][arm]["samples_per_second"].get<double>() > 0);
+  }
+  // Each arm is what its file says: nobody has to trust the program for it.
+  for (const auto& [arm, file] : {std::pair<const char*, const char*>{"captions", "ablations/captions_only.yaml"}, {"regions", "demo.yaml"}, {"foils", "demo_foils.yaml"}}) {
+    INFO(arm);
+    const Outcome resolved = fgvl(folder, {"train", std::string(FGVL_SOURCE_DIR) + "/configs/" + file, "--dry-run", "seed=4", "train.steps=2", "probe_every=1"});
+    CHECK(resolved.output.find(read(folder / "d" / arm / "config.yaml")) != std::string::npos);
   }
   CHECK(summary["arms"]["captions"]["box_mean_iou"].is_null());
   CHECK(summary["arms"]["regions"]["box_mean_iou"].is_number());
@@ -261,14 +399,6 @@ TEST_CASE("every configuration of the project is valid, and docs/configuration.m
   const Outcome reference = fgvl(folder, {"config-reference"});
   CHECK(reference.code == 0);
   CHECK((reference.output == read(root / "docs" / "configuration.md")));
-}
-
-TEST_CASE("the ablation captions_only is the demo's arm of captions", "[cli]") {
-  const fs::path root = FGVL_SOURCE_DIR, folder = test::fresh_folder("cli_ablation");
-  const Outcome file = fgvl(folder, {"train", (root / "configs/ablations/captions_only.yaml").string(), "--dry-run"});
-  const Outcome arm = fgvl(folder, {"train", (root / "configs/demo.yaml").string(), "--dry-run", "losses.box=null", "data.streams.scenes.max_regions=0"});
-  CHECK(file.output == arm.output);
-  CHECK(file.output.find("box_regression") == std::string::npos);
 }
 
 }  // namespace
