@@ -24,6 +24,7 @@ extern "C" void handle_signal(int) {
 }  // namespace
 
 const std::atomic<bool>& stop_requested() { return stop; }
+void request_stop() { stop = true; }
 
 StopOnSignal::StopOnSignal() {
   struct sigaction action {};
@@ -41,7 +42,7 @@ std::string duration_text(double seconds) {
   return absl::StrFormat("%d min %02d s", whole / 60, whole % 60);
 }
 
-Console::Console(std::string name) : name_(std::move(name)), terminal_(isatty(STDERR_FILENO) != 0), start_(std::chrono::steady_clock::now()) {}
+Console::Console(std::string name, Style style) : name_(std::move(name)), terminal_(style == Style::kAuto && isatty(STDERR_FILENO) != 0), start_(std::chrono::steady_clock::now()) {}
 
 void Console::clear_bar() {
   if (bar_shown_) std::fputs("\r\x1b[2K", stderr);

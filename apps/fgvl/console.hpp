@@ -12,7 +12,8 @@ namespace fgvl::app {
 /// A progress bar on a terminal, plain lines in a log.
 class Console final : public train::Progress {
  public:
-  explicit Console(std::string name);
+  enum class Style { kAuto, kLines };  ///< the bar where there is a terminal | plain lines anywhere
+  explicit Console(std::string name, Style style = Style::kAuto);
   void on_step(const Step& step) override;
   void on_probe(std::int64_t step, const train::Metrics& metrics) override;
   void on_message(const std::string& message) override;
@@ -39,8 +40,10 @@ class StopOnSignal {
  private:
   std::array<struct sigaction, 2> before_{};
 };
-/// Set by a signal that a StopOnSignal caught.
+/// Set by a signal that a StopOnSignal caught, or by request_stop().
 const std::atomic<bool>& stop_requested();
+/// Asks every run of this process to stop as a signal would: where one of several has failed.
+void request_stop();
 
 /// "1 min 05 s"
 std::string duration_text(double seconds);
