@@ -222,11 +222,11 @@ TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
     if (at != std::string::npos) test::write(entry.path(), text.replace(at, 3, "zebra"));
   }
   expect({"train", "config.yaml", "--out", "run", "--resume", "latest", "data.root=renamed"}, 4, {"step_4/vocab.txt: the vocabulary has changed", "zebra", "data.tokenizer.vocabulary"});
+  expect({"ground", "run", "nothing.jpg", "cat"}, 3, {"nothing.jpg: cannot open"});
   for (const auto& entry : fs::directory_iterator(folder / "run" / "checkpoints")) test::write(entry.path() / "model.safetensors", "damaged");
   expect({"train", "config.yaml", "--out", "run", "--resume", "latest"}, 4, {"passed over a damaged checkpoint", "all of its"});
   CHECK_FALSE(read(folder / "run" / "metrics.jsonl").empty());
   expect({"eval", "nowhere"}, 4, {"nowhere: no such folder"});
-  expect({"ground", "run", "nothing.jpg", "cat"}, 3, {"nothing.jpg: cannot open"});
   expect({"--help"}, 0, {"train", "eval", "ground", "demo", "info", "Exit codes"});
   for (const char* command : {"train", "eval", "ground", "demo", "info"}) expect({command, "--help"}, 0, {"--help"});
   expect({"--version"}, 0, {"fgvl 0."});
