@@ -15,6 +15,7 @@ FGVL_PACKAGES=(g++ pkg-config ccache python3 python3-venv ca-certificates libyam
 
 fgvl_stage_name=""
 fgvl_stage_start=0
+fgvl_unfinished=""
 
 fgvl_say() { echo "   $*" >&2; }
 
@@ -38,6 +39,8 @@ fgvl_stage() {
 
 fgvl_at_exit() {
   local code=$? place
+  # A disk that was too small is not left full.
+  if [ -n "$fgvl_unfinished" ]; then rm -rf "$fgvl_unfinished"; fi
   if [ "$code" = 0 ] || [ -z "$fgvl_stage_name" ]; then return; fi
   for place in "$FGVL_ROOT" "$FGVL_CACHE" "${TMPDIR:-/tmp}"; do
     if [ "$(df -Pk "$place" 2>/dev/null | awk 'NR == 2 {print $4}')" -lt 102400 ] 2>/dev/null; then
@@ -165,6 +168,7 @@ fgvl_install_wheel() {
   FGVL_TORCH_DIR="$target/torch"
   [ -e "$FGVL_TORCH_DIR/lib/libtorch_cpu.so" ] && return 0
   rm -rf "$fresh" "$target" || fgvl_die "cannot remove the unfinished $fresh: remove it by hand."
+  fgvl_unfinished="$fresh"
   fgvl_say "downloading torch $version ($flavour; $([ "$flavour" = cuda ] && echo 5 || echo 1.5) GB when unpacked)"
   fgvl_quietly fgvl_pip "$FGVL_TOOLS" --no-deps --target "$fresh" "torch==$version"
   listed="$("$FGVL_TOOLS/bin/python" "$FGVL_ROOT/scripts/wheel_requirements.py" "$fresh" "$flavour")" ||
@@ -177,6 +181,7 @@ fgvl_install_wheel() {
     fgvl_die "the wheel of torch $version holds no LibTorch with headers: choose another FGVL_TORCH_VERSION."
   fi
   mv "$fresh" "$target" || fgvl_die "cannot move $fresh to $target: is the disk full?"
+  fgvl_unfinished=""
 }
 
 # fgvl_given_torch: sets FGVL_TORCH_DIR to the LibTorch that Torch_DIR, Torch_ROOT or CMAKE_PREFIX_PATH in the environment mean, if there is one.
@@ -233,7 +238,8 @@ fgvl_find_torch() {
   fi
   fgvl_say "$([ "$FGVL_CUDA" = ON ] && echo "CUDA build, with the toolkit in $toolkit" || echo "CPU build")"
   FGVL_CMAKE_ARGS+=("-DFGVL_TORCH_DIR=$FGVL_TORCH_DIR" "-DFGVL_CUDA=$FGVL_CUDA")
-  if [ "$FGVL_CUDA" = ON ]; then FGVL_CMAKE_ARGS+=("-DCUDAToolkit_ROOT=$toolkit"); fi
+  # An nvcc on PATH is followed better by CMake, which asks it (it may be a wrapper).
+  if [ "$FGVL_CUDA" = ON ] && { [ -n "${CUDACXX:-}" ] || ! command -v nvcc >/dev/null; }; then export CUDAToolkit_ROOT="$toolkit"; fi
 }
 
 # ---- all of it ----
