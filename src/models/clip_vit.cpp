@@ -3,7 +3,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/random.hpp"
-#include "models/attention.hpp"
+#include "models/region_tokens.hpp"
 #include "models/vit_blocks.hpp"
 
 namespace fgvl::models {
@@ -32,31 +32,10 @@ class ClipVit final : public VisionEncoder {
   std::int64_t image_size() const override { return options_.image_size; }
   std::int64_t grid() const override { return grid_; }
 
-  VisualTokens encode(const Tensor& images, const RegionRows& rows) override {
-    const std::int64_t count = images.size(0);
+  VisualTokens encode(const Tensor& images, const RegionRows& rows, Dropout& dropout) override {
     const Tensor patches = patch_embed_(images).flatten(2).transpose(1, 2);
-    Tensor tokens = at::cat({class_embedding_.expand({count, 1, -1}), patches}, 1) + pos_embed_->weight;
-    tokens = pre_norm_(tokens);
-    const std::int64_t shared = options_.layers - options_.local_attn_depth;
-    for (std::int64_t i = 0; i < shared; ++i) tokens = blocks_[static_cast<std::size_t>(i)]->forward(tokens, {});
-
-    // The last blocks see the images once as they are and once a region, restricted to its patches and [CLS]. A text about the whole image
-    // would repeat the image's own row, so that only real regions are added.
-    const Tensor region_rows = rows.is_region.nonzero().squeeze(1);
-    const std::int64_t regions = region_rows.size(0);
-    Tensor mask;
-    if (regions > 0) {
-      tokens = at::cat({tokens, tokens.index_select(0, rows.text_to_image.index_select(0, region_rows))});
-      const Tensor open = at::ones({count, grid_ * grid_}, rows.patch_mask.options());
-      const Tensor visible = at::cat({open, rows.patch_mask.index_select(0, region_rows)});
-      mask = additive_mask(at::cat({at::ones({count + regions, 1}, visible.options()), visible}, 1), tokens.scalar_type());
-    }
-    for (std::int64_t i = shared; i < options_.layers; ++i) tokens = blocks_[static_cast<std::size_t>(i)]->forward(tokens, mask);
-    tokens = post_norm_(tokens);
-
-    const Tensor sequence_index = rows.text_to_image.index_put({region_rows}, at::arange(count, count + regions, region_rows.options()));
-    const Tensor all = at::ones_like(rows.is_region).unsqueeze(1);
-    return {tokens, sequence_index, tokens.select(1, 0).index_select(0, sequence_index), at::cat({all, rows.patch_mask}, 1)};
+    const Tensor tokens = at::cat({class_embedding_.expand({images.size(0), 1, -1}), patches}, 1) + pos_embed_->weight;
+    return masked_regions(pre_norm_(tokens), rows, blocks_, options_.local_attn_depth, post_norm_, dropout);
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
@@ -78,7 +57,7 @@ class ClipVit final : public VisionEncoder {
   torch::nn::Conv2d patch_embed_{nullptr};
   torch::nn::Embedding pos_embed_{nullptr};
   torch::nn::LayerNorm pre_norm_{nullptr}, post_norm_{nullptr};
-  std::vector<std::shared_ptr<VitBlock>> blocks_;
+  TransformerBlocks blocks_;
 };
 
 }  // namespace

@@ -1,4 +1,6 @@
 #pragma once
+#include <vector>
+
 #include <torch/torch.h>
 
 #include "fgvl/core/random.hpp"
@@ -15,6 +17,15 @@ class Dropout {
   Tensor operator()(const Tensor& input, double probability) {
     if (!generator_.defined() || probability <= 0) return input;
     const Tensor kept = at::empty_like(input).bernoulli_(1 - probability, generator_);
+    return input * kept.mul_(1 / (1 - probability));
+  }
+
+  /// Stochastic depth (arXiv 1603.09382): each row of `input` [N, ...] is dropped as a whole, or kept and divided by the probability of that.
+  Tensor skip_rows(const Tensor& input, double probability) {
+    if (!generator_.defined() || probability <= 0) return input;
+    std::vector<std::int64_t> shape(static_cast<std::size_t>(input.dim()), 1);
+    shape[0] = input.size(0);
+    const Tensor kept = at::empty(shape, input.options()).bernoulli_(1 - probability, generator_);
     return input * kept.mul_(1 / (1 - probability));
   }
 

@@ -5,6 +5,8 @@
 #include "fgvl/core/initialize.hpp"
 #include "fgvl/models/bert.hpp"
 #include "fgvl/models/clip_vit.hpp"
+#include "fgvl/models/deit.hpp"
+#include "fgvl/models/swin.hpp"
 #include "fgvl/models/vit.hpp"
 #include "models/region_vlm_pass.hpp"
 
@@ -77,6 +79,8 @@ std::shared_ptr<VisionEncoderRegistry> builtin_vision_encoders() {
   auto registry = std::make_shared<VisionEncoderRegistry>();
   registry->add<VitOptions>("vit", [](const VitOptions& options) { return make_vision_encoder(options); });
   registry->add<ClipVitOptions>("clip_vit", [](const ClipVitOptions& options) { return make_vision_encoder(options); });
+  registry->add<DeitOptions>("deit", [](const DeitOptions& options) { return make_vision_encoder(options); });
+  registry->add<SwinOptions>("swin", [](const SwinOptions& options) { return make_vision_encoder(options); });
   return registry;
 }
 

@@ -26,7 +26,7 @@ class RegionVlmPass final : public ForwardPass {
   const ImageFeatures& image() override {
     if (!image_) {
       const VisualTokens& visual = visual_tokens();
-      const Tensor embeds = visual.sequences.slice(0, 0, batch_.images.size(0));
+      const Tensor embeds = visual.sequences.slice(0, 0, batch_.images.size(0)).slice(1, 0, image_tokens());
       image_ = ImageFeatures{embeds, unit_rows(model_.vision_proj(full(embeds.select(1, 0))))};
     }
     return *image_;
@@ -71,7 +71,7 @@ class RegionVlmPass final : public ForwardPass {
                 "[ForwardPass::fuse] positions: expected [N, M] with N = ", query.text_index.size(0), ", got ", query.positions.sizes());
     // Tokens only: what projects them to the common space runs when a term asks for features.
     const VisualTokens& visual = visual_tokens();
-    const ProjectedVisuals& keys = projected();
+    const ProjectedVisuals keys = query.visual == VisualInput::kRegion ? projected() : projected_images();
     FusionPairs pairs{prepared(query.text).index_select(0, query.text_index), mask_of(query.text).index_select(0, query.text_index), query.visual_index, {}, query.positions};
     if (query.visual == VisualInput::kRegion) {
       pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
@@ -98,7 +98,7 @@ class RegionVlmPass final : public ForwardPass {
     const Tensor image_index = batch_.text_to_image.index_select(0, text_index);
     const FusionPairs pairs{prepared(TextInput::kText).index_select(0, text_index), batch_.text_mask.index_select(0, text_index), image_index, {},
                             at::zeros({text_index.size(0), 1}, text_index.options())};
-    const ProjectedVisuals& keys = projected();
+    const ProjectedVisuals keys = projected_images();
     Dropout dropout = stage_dropout("boxes");
     return at::sigmoid(model_.bbox_head->forward(fused(pairs, keys, dropout).select(1, 0)));
   }
@@ -138,8 +138,9 @@ class RegionVlmPass final : public ForwardPass {
       const Tensor mask = patch_mask(batch_.boxes, model_.vision->grid(), model_.vision->grid());
       // A text about the whole image sees all of it, whatever its box says.
       const Tensor visible = mask.logical_or(batch_.is_region.logical_not().unsqueeze(1));
+      Dropout dropout = stage_dropout("vision");
       const auto scope = autocast();
-      visual_ = model_.vision->encode(batch_.images, {batch_.text_to_image, batch_.is_region, visible});
+      visual_ = model_.vision->encode(batch_.images, {batch_.text_to_image, batch_.is_region, visible}, dropout);
     }
     return *visual_;
   }
@@ -172,6 +173,17 @@ class RegionVlmPass final : public ForwardPass {
       projected_ = model_.fusion->project(visual.sequences);
     }
     return *projected_;
+  }
+
+  std::int64_t image_tokens() const { return 1 + model_.vision->grid() * model_.vision->grid(); }
+
+  /// Without the [CLS] tokens of regions, which a text about a whole image must not see.
+  ProjectedVisuals projected_images() {
+    ProjectedVisuals images = projected();
+    for (auto* layers : {&images.keys, &images.values}) {
+      for (Tensor& layer : *layers) layer = layer.slice(1, 0, image_tokens());
+    }
+    return images;
   }
 
   RegionVlm& model_;

@@ -7,6 +7,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/random.hpp"
+#include "models/region_tokens.hpp"
 #include "models/vit_blocks.hpp"
 
 namespace fgvl::models {
@@ -49,19 +50,15 @@ class Vit final : public VisionEncoder {
   std::int64_t image_size() const override { return options_.image_size; }
   std::int64_t grid() const override { return grid_; }
 
-  VisualTokens encode(const Tensor& images, const RegionRows& rows) override {
+  VisualTokens encode(const Tensor& images, const RegionRows& rows, Dropout& dropout) override {
     // Channels last: convolutions and norms over channels are faster that way, and the patches come out as rows.
     Tensor tokens = stem_->forward(images.contiguous(at::MemoryFormat::ChannelsLast)).flatten(2).transpose(1, 2) + position_;
-    for (const auto& block : blocks_) tokens = block->forward(tokens, {});
+    for (const auto& block : blocks_) tokens = block->forward(tokens, {}, dropout);
     tokens = norm_(tokens);
     const Tensor pooled = tokens.mean(1, /*keepdim=*/true);
-    // The mean over each row's patches, as one small matrix product a row.
-    const Tensor weights = rows.patch_mask.to(tokens.scalar_type());
-    const Tensor of_row = tokens.index_select(0, rows.text_to_image);
-    const Tensor first = at::bmm((weights / weights.sum(1, true)).unsqueeze(1), of_row).squeeze(1);
     // [CLS] is pooled over the whole image, so that a region must not see it.
     const Tensor mask = at::cat({rows.is_region.logical_not().unsqueeze(1), rows.patch_mask}, 1);
-    return {at::cat({pooled, tokens}, 1), rows.text_to_image, first, mask};
+    return {at::cat({pooled, tokens}, 1), rows.text_to_image, region_means(tokens, rows), mask};
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
@@ -114,7 +111,7 @@ class Vit final : public VisionEncoder {
   double stem_flops_ = 0;  ///< of one image
   torch::nn::Sequential stem_{nullptr};
   Tensor position_;
-  std::vector<std::shared_ptr<VitBlock>> blocks_;
+  TransformerBlocks blocks_;
   torch::nn::LayerNorm norm_{nullptr};
 };
 

@@ -3,27 +3,56 @@
 #include "models/attention.hpp"
 
 namespace fgvl::models {
+namespace {
 
-VitBlock::VitBlock(std::int64_t width, std::int64_t heads, std::int64_t mlp_width, Activation activation) : heads_(heads), activation_(activation) {
-  const auto norm = [&] { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(kVitNormEps)); };
+torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
+
+}  // namespace
+
+Mlp::Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation) : activation_(activation) {
+  widen_ = register_module("fc1", Linear(width, mlp_width));
+  narrow_ = register_module("fc2", Linear(mlp_width, width));
+}
+
+Tensor Mlp::forward(const Tensor& tokens) {
+  const Tensor wide = widen_(tokens);
+  return narrow_(activation_ == Activation::kGelu ? at::gelu(wide) : wide * at::sigmoid(1.702 * wide));
+}
+
+VitBlock::VitBlock(std::int64_t width, std::int64_t heads, std::int64_t mlp_width, Activation activation) : heads_(heads) {
   const auto attention = register_module("self_attn", std::make_shared<torch::nn::Module>());
   key_ = attention->register_module("k_proj", Linear(width, width));
   value_ = attention->register_module("v_proj", Linear(width, width));
   query_ = attention->register_module("q_proj", Linear(width, width));
   out_ = attention->register_module("out_proj", Linear(width, width));
-  norm1_ = register_module("layer_norm1", norm());
-  const auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
-  widen_ = mlp->register_module("fc1", Linear(width, mlp_width));
-  narrow_ = mlp->register_module("fc2", Linear(mlp_width, width));
-  norm2_ = register_module("layer_norm2", norm());
+  norm1_ = register_module("layer_norm1", layer_norm(width, kVitNormEps));
+  mlp_ = register_module("mlp", std::make_shared<Mlp>(width, mlp_width, activation));
+  norm2_ = register_module("layer_norm2", layer_norm(width, kVitNormEps));
 }
 
-Tensor VitBlock::forward(const Tensor& tokens, const Tensor& mask) {
+Tensor VitBlock::forward(const Tensor& tokens, const Tensor& mask, Dropout&) {
   const Tensor normed = norm1_(tokens);
   const Tensor mixed = tokens + out_(attend(query_(normed), key_(normed), value_(normed), heads_, mask));
-  const Tensor wide = widen_(norm2_(mixed));
-  return mixed + narrow_(activation_ == Activation::kGelu ? at::gelu(wide) : wide * at::sigmoid(1.702 * wide));
+  return mixed + mlp_->forward(norm2_(mixed));
 }
+
+QkvBlock::QkvBlock(const QkvBlockOptions& options) : options_(options) {
+  norm1_ = register_module("norm1", layer_norm(options.width, options.norm_eps));
+  const auto attention = register_module("attn", std::make_shared<torch::nn::Module>());
+  qkv_ = attention->register_module("qkv", Linear(options.width, 3 * options.width));
+  out_ = attention->register_module("proj", Linear(options.width, options.width));
+  norm2_ = register_module("norm2", layer_norm(options.width, options.norm_eps));
+  mlp_ = register_module("mlp", std::make_shared<Mlp>(options.width, options.mlp_width, Activation::kGelu));
+}
+
+Tensor QkvBlock::forward(const Tensor& tokens, const Tensor& mask, Dropout& dropout) {
+  const Tensor query_key_value = qkv_(norm1_(tokens)).unflatten(2, {3, options_.width});
+  const Tensor attended = out_(attend(query_key_value.select(2, 0), query_key_value.select(2, 1), query_key_value.select(2, 2), options_.heads, mask));
+  const Tensor mixed = tokens + dropout.skip_rows(attended, options_.drop_path);
+  return mixed + dropout.skip_rows(mlp_->forward(norm2_(mixed)), options_.drop_path);
+}
+
+double path_probability(double last, std::int64_t index, std::int64_t count) { return count > 1 ? last * static_cast<double>(index) / static_cast<double>(count - 1) : 0.0; }
 
 double vit_block_flops(std::int64_t tokens, std::int64_t width, std::int64_t mlp_width) {
   const double n = static_cast<double>(tokens), d = static_cast<double>(width), m = static_cast<double>(mlp_width);

@@ -1,29 +1,73 @@
 #pragma once
+#include <memory>
+#include <vector>
+
 #include <torch/torch.h>
 
 #include "core/linear.hpp"
 
 #include "fgvl/core/tensor.hpp"
+#include "models/dropout.hpp"
 
 namespace fgvl::models {
 
 enum class Activation { kGelu, kQuickGelu };  ///< exact GELU | x * sigmoid(1.702 x), as OpenAI's CLIP
 
-/// A pre-norm transformer block under CLIP's parameter names.
-class VitBlock final : public torch::nn::Module {
+/// Two linear maps with an activation between them, named `fc1` and `fc2` by every reference.
+class Mlp final : public torch::nn::Module {
+ public:
+  Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation);
+  Tensor forward(const Tensor& tokens);
+
+ private:
+  Activation activation_;
+  Linear widen_{nullptr}, narrow_{nullptr};
+};
+
+/// A pre-norm transformer block over whole sequences.
+class TransformerBlock : public torch::nn::Module {
+ public:
+  /// `tokens` [N, L, D]; `mask` additive over keys or undefined. [N, L, D].
+  virtual Tensor forward(const Tensor& tokens, const Tensor& mask, Dropout& dropout) = 0;
+};
+using TransformerBlocks = std::vector<std::shared_ptr<TransformerBlock>>;
+
+/// Under CLIP's parameter names: queries, keys and values are three maps.
+class VitBlock final : public TransformerBlock {
  public:
   VitBlock(std::int64_t width, std::int64_t heads, std::int64_t mlp_width, Activation activation);
-  /// `tokens` [N, L, D]; `mask` additive over keys or undefined.
-  Tensor forward(const Tensor& tokens, const Tensor& mask);
+  Tensor forward(const Tensor& tokens, const Tensor& mask, Dropout& dropout) override;
 
  private:
   std::int64_t heads_;
-  Activation activation_;
-  Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, out_{nullptr}, widen_{nullptr}, narrow_{nullptr};
+  Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, out_{nullptr};
   torch::nn::LayerNorm norm1_{nullptr}, norm2_{nullptr};
+  std::shared_ptr<Mlp> mlp_;
+};
+
+struct QkvBlockOptions {
+  std::int64_t width, heads, mlp_width;
+  double norm_eps;
+  double drop_path;  ///< probability that a sequence skips the attention, and again the MLP
+};
+
+/// Under timm's parameter names, which DeiT uses: queries, keys and values are one map; exact GELU.
+class QkvBlock final : public TransformerBlock {
+ public:
+  explicit QkvBlock(const QkvBlockOptions& options);
+  Tensor forward(const Tensor& tokens, const Tensor& mask, Dropout& dropout) override;
+
+ private:
+  QkvBlockOptions options_;
+  Linear qkv_{nullptr}, out_{nullptr};
+  torch::nn::LayerNorm norm1_{nullptr}, norm2_{nullptr};
+  std::shared_ptr<Mlp> mlp_;
 };
 
 constexpr double kVitNormEps = 1e-5;
+
+/// Stochastic depth of block `index` of `count`: rises linearly from 0 to `last` (arXiv 1603.09382).
+double path_probability(double last, std::int64_t index, std::int64_t count);
 
 /// Multiply-adds x 2 of one block on `tokens` tokens.
 double vit_block_flops(std::int64_t tokens, std::int64_t width, std::int64_t mlp_width);

@@ -15,12 +15,16 @@ struct RegionRows {
   Tensor patch_mask{};     ///< [T, P] bool
 };
 
+class Dropout;
+
 /// Visual tokens of the images and of the regions of one batch; one entry a distinct sequence.
 struct VisualTokens {
-  Tensor sequences{};       ///< [S, 1 + P, Dv]; the first B are the whole images, [CLS] first
+  /// [S, 1 + P + K, Dv]; the first B are the whole images, [CLS] first, then the patches. K > 0 where regions share their image's sequence and
+  /// each has a [CLS] of its own: those stand behind the patches, hidden from the image and from one another.
+  Tensor sequences{};
   Tensor sequence_index{};  ///< [T] int64 in [0, S)
   Tensor first_token{};     ///< [T, Dv] what each text's visual is projected from: the region's [CLS], or the mean of its patches
-  Tensor mask{};            ///< [T, 1 + P] bool, what fusion may look at
+  Tensor mask{};            ///< [T, 1 + P + K] bool, what fusion may look at
 };
 
 /// Images to visual tokens. Runs once a batch, however many regions the images have.
@@ -30,7 +34,7 @@ class VisionEncoder : public torch::nn::Module {
   virtual std::int64_t image_size() const = 0;   ///< pixels a side
   virtual std::int64_t grid() const = 0;         ///< patches a side; P = grid^2
   /// `images`: [B, 3, H, W], H = W = image_size().
-  virtual VisualTokens encode(const Tensor& images, const RegionRows& rows) = 0;
+  virtual VisualTokens encode(const Tensor& images, const RegionRows& rows, Dropout& dropout) = 0;
   /// Draws parameters that are no layer's weight (class embedding, learned positions).
   virtual void initialize_embeddings(std::uint64_t) {}
   virtual double flops_per_image() const = 0;    ///< multiply-adds of one forward pass, times two
@@ -38,7 +42,7 @@ class VisionEncoder : public torch::nn::Module {
 using VisionEncoderPtr = std::shared_ptr<VisionEncoder>;
 
 using VisionEncoderRegistry = Registry<VisionEncoderPtr>;
-/// Ours: vit, clip_vit.
+/// Ours: vit, clip_vit, deit, swin.
 std::shared_ptr<VisionEncoderRegistry> builtin_vision_encoders();
 
 }  // namespace fgvl::models

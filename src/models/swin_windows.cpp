@@ -1,0 +1,80 @@
+#include "models/swin_windows.hpp"
+
+#include <algorithm>
+
+namespace fgvl::models {
+namespace {
+
+using at::Tensor;
+
+constexpr double kApart = -100.0, kFilling = -10000.0;
+
+/// [filled] int64: which of the three stretches of a rolled axis a place belongs to; only places of one stretch were neighbours before.
+Tensor stretches(const WindowGrid& grid) {
+  const Tensor place = at::arange(grid.filled(), at::kLong);
+  return (place >= grid.filled() - grid.window).to(at::kLong) + (place >= grid.filled() - grid.shift).to(at::kLong);
+}
+
+/// A map [filled, filled] -> [windows, N].
+Tensor cut(const Tensor& map, const WindowGrid& grid) {
+  const std::int64_t n = grid.filled() / grid.window;
+  return map.view({n, grid.window, n, grid.window}).transpose(1, 2).reshape({n * n, grid.tokens()});
+}
+
+}  // namespace
+
+WindowGrid make_window_grid(std::int64_t side, std::int64_t window, bool shifted) {
+  if (side <= window) return {side, side, 0};
+  return {side, window, shifted ? window / 2 : 0};
+}
+
+Tensor fill_and_roll(const Tensor& map, const WindowGrid& grid) {
+  const std::int64_t missing = grid.filled() - grid.side;
+  const Tensor filled = missing > 0 ? at::constant_pad_nd(map, {0, 0, 0, missing, 0, missing}) : map;
+  return grid.shift > 0 ? at::roll(filled, {-grid.shift, -grid.shift}, {1, 2}) : filled;
+}
+
+Tensor unroll_and_crop(const Tensor& map, const WindowGrid& grid) {
+  const Tensor unrolled = grid.shift > 0 ? at::roll(map, {grid.shift, grid.shift}, {1, 2}) : map;
+  return unrolled.slice(1, 0, grid.side).slice(2, 0, grid.side);
+}
+
+Tensor to_windows(const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) {
+  const std::int64_t images = qkv.size(0), n = grid.filled() / grid.window, d = qkv.size(3) / (3 * heads);
+  return qkv.view({images, n, grid.window, n, grid.window, 3, heads, d}).permute({5, 0, 1, 3, 6, 2, 4, 7}).reshape({3, images, n * n, heads, grid.tokens(), d});
+}
+
+Tensor from_windows(const Tensor& windows, const WindowGrid& grid) {
+  const std::int64_t images = windows.size(0), n = grid.filled() / grid.window, heads = windows.size(2), d = windows.size(4);
+  return windows.reshape({images, n, n, heads, grid.window, grid.window, d}).permute({0, 1, 4, 2, 5, 3, 6}).reshape({images, grid.filled(), grid.filled(), heads * d});
+}
+
+Tensor window_mask(const WindowGrid& grid) {
+  Tensor mask;
+  if (grid.shift > 0) {
+    const Tensor axis = stretches(grid), stretch = cut(3 * axis.unsqueeze(1) + axis.unsqueeze(0), grid);
+    mask = (stretch.unsqueeze(1) != stretch.unsqueeze(2)).to(at::kFloat) * kApart;
+  }
+  if (grid.filled() > grid.side) {
+    const Tensor outside = at::roll(at::arange(grid.filled(), at::kLong) >= grid.side, -grid.shift);
+    const Tensor filling = cut(outside.unsqueeze(1).logical_or(outside.unsqueeze(0)), grid).to(at::kFloat) * kFilling;
+    const Tensor keys = filling.unsqueeze(1).expand({-1, grid.tokens(), -1});
+    mask = mask.defined() ? mask + keys : keys.contiguous();
+  }
+  return mask;
+}
+
+Tensor relative_position_index(std::int64_t window) {
+  const Tensor axis = at::arange(window, at::kLong), offset = axis.unsqueeze(1) - axis.unsqueeze(0) + (window - 1);  // (query, key)
+  const Tensor rows = offset.view({window, 1, window, 1}) * (2 * window - 1), columns = offset.view({1, window, 1, window});
+  return (rows + columns).reshape({window * window, window * window});
+}
+
+Tensor relative_position_bias(const Tensor& table, std::int64_t window) {
+  const std::int64_t heads = table.size(1), side = 2 * window - 1;
+  // unfold gives [a, b, head, y, x] = table[a + y, b + x]; with a = window - 1 - (row of the key) that is the offset of the query (y, x) from it.
+  const Tensor places = table.view({side, side, heads}).unfold(0, window, 1).unfold(1, window, 1).flip({0, 1});
+  return places.permute({2, 3, 4, 0, 1}).reshape({heads, window * window, window * window});
+}
+
+}  // namespace fgvl::models
