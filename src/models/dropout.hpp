@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/random.hpp"
+#include "fgvl/core/tensor.hpp"
 
 namespace fgvl::models {
 

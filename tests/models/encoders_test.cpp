@@ -50,8 +50,9 @@ TEST_CASE("a region's features and fused text depend on its own pixels only, whe
 
 TEST_CASE("boxes are predicted from the whole picture: the true box has no way into the prediction", "[models]") {
   torch::NoGradGuard guard;
-  for (const bool clip : {false, true}) {
-    const ModelPtr model = make(clip);
+  for (const auto& [kind, vision] : every_vision()) {
+    INFO(kind);
+    const ModelPtr model = make(vision);
     model->eval();
     RegionBatch batch = batch_with_corner_region();
     const Tensor rows = torch::tensor({1, 3}), before = model->begin(batch)->predicted_boxes(rows);
@@ -116,10 +117,10 @@ void check_gradients(Model& model, losses::Criterion& criterion, const RegionBat
 }
 
 TEST_CASE("gradients of all losses together equal central differences", "[models]") {
-  for (const bool clip : {false, true}) {
-    for (const Norm norm : {Norm::kPost, Norm::kPre}) {
-      INFO((clip ? "clip_vit" : "vit") << (norm == Norm::kPre ? ", pre-norm" : ", post-norm"));
-      const ModelPtr model = make(clip, /*dropout=*/0.1, norm);
+  for (const Norm norm : {Norm::kPost, Norm::kPre}) {
+    for (const auto& [kind, vision] : every_vision(/*drop_path=*/0.3)) {
+      INFO(kind << (norm == Norm::kPre ? ", pre-norm" : ", post-norm"));
+      const ModelPtr model = make(vision, /*dropout=*/0.1, norm);
       model->to(torch::kDouble);
       model->train();
       RegionBatch batch = batch_with(2);

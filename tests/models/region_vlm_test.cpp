@@ -172,8 +172,9 @@ TEST_CASE("positions: the last layer at some positions equals all positions", "[
 
 TEST_CASE("many pairs fused at once equal each pair alone, whichever pictures they share", "[models]") {
   torch::NoGradGuard guard;
-  for (const bool clip : {false, true}) {
-    const ModelPtr model = make(clip);
+  for (const auto& [kind, vision] : every_vision()) {
+    INFO(kind);
+    const ModelPtr model = make(vision);
     model->eval();
     const auto pass = model->begin(batch_with(3));
     // Rows 0-3 look at image 0, rows 4-7 at image 1: bundles that are full, half empty and of one pair, in no order.

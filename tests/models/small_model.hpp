@@ -1,5 +1,7 @@
 #pragma once
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <torch/torch.h>
 
@@ -11,8 +13,10 @@
 #include "fgvl/losses/matching.hpp"
 #include "fgvl/models/bert.hpp"
 #include "fgvl/models/clip_vit.hpp"
+#include "fgvl/models/deit.hpp"
 #include "fgvl/models/pretrained.hpp"
 #include "fgvl/models/region_vlm.hpp"
+#include "fgvl/models/swin.hpp"
 #include "fgvl/models/vit.hpp"
 
 namespace fgvl::models {
@@ -30,6 +34,16 @@ inline ModelPtr make(const VisionEncoderPtr& vision, double dropout = 0, Norm no
 inline ModelPtr make(bool clip, double dropout = 0, Norm norm = Norm::kPost) {
   if (clip) return make(make_vision_encoder(ClipVitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_width = 32, .local_attn_depth = 1}), dropout, norm);
   return make(make_vision_encoder(VitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 1, .heads = 2, .mlp_ratio = 2}), dropout, norm);
+}
+
+/// Small encoders of every kind, of kGrid patches a side and kWidth. The Swin has shifted windows, and maps that are no multiple of them.
+inline std::vector<std::pair<std::string, VisionEncoderPtr>> every_vision(double drop_path = 0) {
+  return {{"vit", make_vision_encoder(VitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 1, .heads = 2, .mlp_ratio = 2})},
+          {"clip_vit", make_vision_encoder(ClipVitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_width = 32, .local_attn_depth = 1})},
+          {"deit", make_vision_encoder(DeitOptions{
+                       .image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_ratio = 2, .local_attn_depth = 1, .drop_path = drop_path})},
+          {"swin", make_vision_encoder(SwinOptions{
+                       .image_size = kImage, .patch_size = 4, .width = kWidth / 2, .depths = {2, 2}, .heads = {2, 2}, .window = 3, .mlp_ratio = 2, .drop_path = drop_path})}};
 }
 
 /// `regions` boxes over each of two images, one caption each, one foil.
