@@ -25,11 +25,12 @@ struct ImageFeatures {
 
 /// The visual of every text row: its region, or its whole image where `is_region` is false. Visual tokens are kept once per distinct
 /// sequence: S = B where regions share their image's tokens (pooled encoders), S = B + regions where the last blocks are masked per region.
+/// K is 0 but for shared sequences whose regions have a [CLS] of their own (Swin): those stand behind the patches.
 struct RegionFeatures {
-  Tensor sequences{};       ///< [S, 1 + P, Dv] visual tokens; the first B are the whole images.
+  Tensor sequences{};       ///< [S, 1 + P + K, Dv] visual tokens; the first B are the whole images.
   Tensor sequence_index{};  ///< [T] int64: the sequence of each text row.
   Tensor features{};        ///< [T, E] unit rows.
-  Tensor mask{};            ///< [T, 1 + P] bool: the tokens that fusion may look at: the patches that the row's box touches, and [CLS] unless it is pooled over the whole image.
+  Tensor mask{};            ///< [T, 1 + P + K] bool: the tokens that fusion may look at: the patches that the row's box touches, and [CLS] unless it is pooled over the whole image.
 };
 
 /// Texts before fusion.

@@ -13,7 +13,7 @@ class Dropout;
 
 /// Keys and values of visual sequences, projected once per distinct sequence and layer.
 struct ProjectedVisuals {
-  std::vector<Tensor> keys{}, values{};  ///< a layer: [S, 1 + P, D]
+  std::vector<Tensor> keys{}, values{};  ///< a layer: [S, tokens, D]
 };
 
 /// N pairs of a text and a visual sequence.
@@ -21,7 +21,7 @@ struct FusionPairs {
   Tensor text{};            ///< [N, L, D] prepared texts
   Tensor text_mask{};       ///< [N, L] bool
   Tensor sequence_index{};  ///< [N] int64 into the projected sequences
-  Tensor visual_mask{};     ///< [N, 1 + P] bool; undefined: every token
+  Tensor visual_mask{};     ///< [N, tokens of a sequence] bool; undefined: every token
   Tensor positions{};       ///< [N, M] int64 token positions to compute in the last layer; undefined: all
 };
 
@@ -29,7 +29,7 @@ struct FusionPairs {
 class FusionEncoder : public torch::nn::Module {
  public:
   virtual std::int64_t width() const = 0;
-  /// `sequences` [S, 1 + P, Dv].
+  /// `sequences` [S, tokens, Dv]: VisualTokens::sequences.
   virtual ProjectedVisuals project(const Tensor& sequences) = 0;
   /// What can be computed of texts before they meet a picture; done once for all pairs of a text. `text` [T, L, D] text embeds, `mask` [T, L] bool;
   /// [T, L, D].
