@@ -9,7 +9,7 @@ FGVL_CMAKE="$FGVL_TOOLS/bin/cmake"
 FGVL_NINJA="$FGVL_TOOLS/bin/ninja"
 FGVL_DEFAULT_TORCH_VERSION=2.11.0
 FGVL_PACKAGES=(g++ pkg-config ccache python3 python3-venv ca-certificates libyaml-cpp-dev libabsl-dev libopencv-dev
-               libsimdjson-dev nlohmann-json3-dev libpugixml-dev libcli11-dev libturbojpeg0-dev libicu-dev libxxhash-dev catch2)
+               libsimdjson-dev nlohmann-json3-dev libpugixml-dev libcli11-dev libturbojpeg0-dev libicu-dev zlib1g-dev libxxhash-dev catch2)
 
 # ---- saying what happens ----
 

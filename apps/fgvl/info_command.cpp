@@ -74,6 +74,7 @@ void add_config_reference(CLI::App& app, Command& chosen) {
       tables("model.text", *models::builtin_text_encoders());
       tables("model.fusion", *models::builtin_fusion_encoders());
       tables("data.dataset", *config.registries.datasets);
+      tables("data.tokenizer", *data::builtin_tokenizers());
       tables("probes", *config.registries.probes);
       return ExitCode::kOk;
     };

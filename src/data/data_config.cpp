@@ -60,8 +60,8 @@ absl::StatusOr<std::vector<Stream>> open_streams(const DataConfig& config, Split
 
 absl::StatusOr<TextPipelinePtr> make_text_pipeline(const DataConfig& config, const std::vector<Stream>& streams) {
   if (!config.tokenizer.vocabulary.empty()) {
-    absl::StatusOr<Tokenizer> tokenizer = Tokenizer::load(config.tokenizer.vocabulary);
-    if (!tokenizer.ok()) return with_exit_code(annotate(tokenizer.status(), "data.tokenizer.vocabulary"), ExitCode::kData);
+    absl::StatusOr<TokenizerPtr> tokenizer = open_tokenizer(config.tokenizer);
+    if (!tokenizer.ok()) return with_exit_code(annotate(tokenizer.status(), "data.tokenizer"), ExitCode::kData);
     return std::make_shared<TextPipeline>(std::move(*tokenizer), config.tokenizer);
   }
   std::vector<std::string> prepared;
@@ -71,11 +71,12 @@ absl::StatusOr<TextPipelinePtr> make_text_pipeline(const DataConfig& config, con
     read.push_back(stream.dataset.get());
     FGVL_ASSIGN_OR_RETURN(const std::vector<std::string> texts, stream.dataset->texts());
     for (const std::string& text : texts) {
-      if (const auto caption = prepare_caption(text, config.tokenizer.max_words); caption.ok()) prepared.push_back(*caption);
+      if (const auto caption = prepare_caption(text, config.tokenizer.max_words, config.tokenizer.prepare); caption.ok()) prepared.push_back(*caption);
     }
   }
-  FGVL_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::make(build_vocabulary(prepared)));
-  return std::make_shared<TextPipeline>(std::move(tokenizer), config.tokenizer);
+  absl::StatusOr<TokenizerPtr> tokenizer = open_tokenizer(config.tokenizer, build_vocabulary(prepared));
+  if (!tokenizer.ok()) return annotate(tokenizer.status(), "data.tokenizer");
+  return std::make_shared<TextPipeline>(std::move(*tokenizer), config.tokenizer);
 }
 
 std::vector<std::string> stream_names(const DataConfig& config) {

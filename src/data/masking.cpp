@@ -7,7 +7,7 @@
 namespace fgvl::data {
 
 void visit_fields(config::Visitor& visitor, MaskingOptions& options) {
-  visitor("probability", options.probability, "share of the tokens that is masked", config::kFraction);
+  visitor("probability", options.probability, "share of the tokens that is masked, at least one a text; 0: none", config::kFraction);
   visitor("max_masks", options.max_masks, "a text", {1, 512});
   visitor("span_probability", options.span_probability, "of masking a span instead of one token", config::kFraction);
   visitor("max_span", options.max_span, "longest span in tokens", {2, 64});
@@ -15,6 +15,7 @@ void visit_fields(config::Visitor& visitor, MaskingOptions& options) {
 }
 
 std::int64_t mask_count(std::int64_t tokens, const MaskingOptions& options) {
+  if (options.probability == 0) return 0;
   const auto rounded = static_cast<std::int64_t>(std::nearbyint(static_cast<double>(tokens) * options.probability));  // half to even
   return std::min(options.max_masks, std::max<std::int64_t>(1, rounded));
 }
@@ -24,7 +25,8 @@ MaskedText mask_text(const std::vector<std::int64_t>& ids, const Tokenizer& toke
   const auto count = static_cast<std::int64_t>(ids.size());
   if (count < 2) return masked;
   const std::int64_t wanted = mask_count(count, options);
-  const auto continues = [&](std::int64_t position) { return options.whole_word && tokenizer.continues_word(ids[static_cast<std::size_t>(position)]); };
+  if (wanted == 0) return masked;
+  const auto continues = [&](std::int64_t position) { return options.whole_word && position > 0 && tokenizer.continues_word(ids[static_cast<std::size_t>(position - 1)], ids[static_cast<std::size_t>(position)]); };
   const auto maskable = [&](std::int64_t position) { return position > 0 && position < count && ids[static_cast<std::size_t>(position)] != tokenizer.sep_id(); };
 
   std::vector<std::int64_t> candidates(static_cast<std::size_t>(count - 1));

@@ -176,7 +176,7 @@ absl::StatusOr<LoadedRun> load_run(const std::string& path, const RunRegistries&
   if (!document.ok()) return as_checkpoint_error(document.status());
   FGVL_RETURN_IF_ERROR(document->override_with(overrides));
   FGVL_ASSIGN_OR_RETURN(RunConfig config, config::read(*document, RunConfig(registries)));
-  absl::StatusOr<data::Tokenizer> tokenizer = data::Tokenizer::load((fs::path(folder) / "vocab.txt").string());
+  absl::StatusOr<data::TokenizerPtr> tokenizer = data::reopen_tokenizer(config.data.tokenizer.kind, folder);
   if (!tokenizer.ok()) return as_checkpoint_error(tokenizer.status());
   auto texts = std::make_shared<data::TextPipeline>(std::move(*tokenizer), config.data.tokenizer);
   FGVL_ASSIGN_OR_RETURN(const Manifest manifest, read_manifest(folder));

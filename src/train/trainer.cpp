@@ -7,7 +7,6 @@
 
 #include <ATen/Parallel.h>
 #include <absl/strings/str_cat.h>
-#include <absl/strings/str_join.h>
 #include <nlohmann/json.hpp>
 #include <torch/torch.h>
 
@@ -168,7 +167,7 @@ struct Trainer::Impl {
     FGVL_ASSIGN_OR_RETURN(files["optimizer.safetensors"], to_safetensors(optimizer->state()));
     files["state.json"] = state.dump(2) + "\n";
     files["config.yaml"] = config::to_yaml(config);
-    files["vocab.txt"] = absl::StrJoin(texts->tokenizer().vocabulary(), "\n") + "\n";
+    for (auto& [name, content] : texts->tokenizer().files()) files[name] = std::move(content);
     FGVL_RETURN_IF_ERROR(write_checkpoint(options.out + "/checkpoints", step, files, config.train.keep_checkpoints));
     saved_step = step;
     return absl::OkStatus();

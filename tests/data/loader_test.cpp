@@ -35,7 +35,7 @@ std::unique_ptr<Loader> make_loader(std::int64_t workers, Mix mix = Mix::kBatche
   regions.captions_per_image = 0;
   regions.augment.min_crop_side = 0.8;
   std::vector<Stream> streams = {{"captions", dataset, 1.0, captions}, {"regions", dataset, 3.0, regions}};
-  auto texts = std::make_shared<TextPipeline>(Tokenizer::make(build_vocabulary(scenes->texts().value())).value(), TextOptions{});
+  auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary(scenes->texts().value())).value(), TextOptions{});
   ImageOptions image;
   image.size = 32;
   return Loader::make(streams, image, texts, {.batch_size = 4, .workers = workers, .seed = 3, .mix = mix, .max_skipped_fraction = max_skipped}).value();

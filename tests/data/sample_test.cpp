@@ -11,7 +11,7 @@ namespace fgvl::data {
 namespace {
 
 TextPipelinePtr pipeline() {
-  return std::make_shared<TextPipeline>(Tokenizer::make(build_vocabulary({"a bright red square left of the right side above below circle"})).value(), TextOptions{});
+  return std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary({"a bright red square left of the right side above below circle"})).value(), TextOptions{});
 }
 
 /// A grey picture with a white square at (20, 30)-(50, 50) of 100 x 80.

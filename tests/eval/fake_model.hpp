@@ -92,7 +92,7 @@ struct Subject {
 };
 
 inline data::TextPipelinePtr pipeline_of(const std::vector<std::string>& texts) {
-  return std::make_shared<data::TextPipeline>(data::Tokenizer::make(data::build_vocabulary(texts)).value(), data::TextOptions{});
+  return std::make_shared<data::TextPipeline>(data::make_tokenizer(data::WordPieceOptions{}, data::build_vocabulary(texts)).value(), data::TextOptions{});
 }
 
 }  // namespace fgvl::test

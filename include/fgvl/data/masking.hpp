@@ -10,7 +10,7 @@ namespace fgvl::data {
 
 /// Whole-word and span masking for MLM, as X-VLM (dataset/pretrain_dataset.py TextMaskingGenerator).
 struct MaskingOptions {
-  double probability = 0.25;           ///< share of the tokens of a text that is masked
+  double probability = 0.25;           ///< share of the tokens of a text that is masked; 0: no masking
   std::int64_t max_masks = 8;
   double span_probability = 0.2;       ///< of masking a span instead of one token
   std::int64_t max_span = 3;           ///< tokens; a span has 2 to max_span
@@ -24,10 +24,10 @@ struct MaskedText {
   std::vector<std::int64_t> labels{};     ///< true ids at the positions
 };
 
-/// Number of masked tokens in a text of `tokens` tokens, [CLS] included: probability * tokens, rounded half to even, at least 1, at most max_masks.
+/// Number of masked tokens in a text of `tokens` tokens, [CLS] included: probability * tokens, rounded half to even, at least 1, at most max_masks; 0 without masking.
 std::int64_t mask_count(std::int64_t tokens, const MaskingOptions& options);
 
-/// `ids` start with [CLS], which is never masked; a text of [CLS] alone stays as it is.
+/// `ids` start with [CLS], which is never masked; a text of [CLS] alone stays as it is. Whole words as `tokenizer` tells them.
 MaskedText mask_text(const std::vector<std::int64_t>& ids, const Tokenizer& tokenizer, const MaskingOptions& options, Generator& generator);
 
 }  // namespace fgvl::data

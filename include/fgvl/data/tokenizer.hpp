@@ -2,45 +2,57 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <unordered_map>
+#include <string_view>
+#include <utility>
 #include <vector>
-
-#include "fgvl/core/status.hpp"
 
 namespace fgvl::data {
 
-/// BERT's uncased WordPiece tokenizer (arXiv 1810.04805; google-research/bert tokenization.py): cleans, separates CJK characters and punctuation,
-/// lower-cases, strips accents, then cuts words greedily into the longest known pieces.
+/// Ids with a meaning of their own; -1: the vocabulary has no such token.
+struct SpecialIds {
+  std::int64_t pad = 0;       ///< fills the end of short rows
+  std::int64_t unknown = -1;  ///< [UNK], <unk>
+  std::int64_t cls = -1;      ///< starts a text: [CLS], <s>, <start_of_text>
+  std::int64_t sep = -1;      ///< ends a text: [SEP], </s>, <end_of_text>
+  std::int64_t mask = -1;     ///< [MASK], <mask>
+};
+
+/// From texts (UTF-8; what is malformed counts as U+FFFD) to token ids and back. Immutable: all threads may share one.
+/// See tokenizers.hpp for ours.
 class Tokenizer {
  public:
-  /// `vocabulary[i]` is the token of id i; must hold [PAD] (id 0), [UNK], [CLS], [SEP] and [MASK], each token once.
-  static absl::StatusOr<Tokenizer> make(std::vector<std::string> vocabulary);
-  /// A vocabulary file: one token a line.
-  static absl::StatusOr<Tokenizer> load(const std::string& path);
+  virtual ~Tokenizer() = default;
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
 
-  std::vector<std::string> tokens(const std::string& text) const;  ///< without special tokens
-  std::vector<std::int64_t> ids(const std::string& text) const;
+  /// Without the tokens that start and end a text. A special token written out in the text becomes its id, as in the references.
+  virtual std::vector<std::int64_t> ids(std::string_view text) const = 0;
+  /// The text of `ids`, special tokens left out. What cleaning removed from a text (case, accents, white space) does not come back.
+  virtual std::string decode(const std::vector<std::int64_t>& ids) const = 0;
+  /// Whether `id`, right after `previous`, goes on with the same word: what whole-word masking asks.
+  virtual bool continues_word(std::int64_t previous, std::int64_t id) const = 0;
+  /// File name -> content: what a checkpoint folder keeps, and `reopen_tokenizer` reads.
+  virtual std::vector<std::pair<std::string, std::string>> files() const = 0;
 
-  /// Words before they are cut into pieces: what a vocabulary is counted from.
-  static std::vector<std::string> words(const std::string& text);
+  /// `vocabulary()` at the ids of `text`: readable for WordPiece; byte-level tokens are in GPT-2's alphabet ("Ġ" is a space).
+  std::vector<std::string> tokens(std::string_view text) const;
 
-  const std::vector<std::string>& vocabulary() const { return vocabulary_; }
+  const std::vector<std::string>& vocabulary() const { return vocabulary_; }  ///< token of every id
   std::int64_t size() const { return static_cast<std::int64_t>(vocabulary_.size()); }
-  std::int64_t unknown_id() const { return unknown_; }
-  std::int64_t cls_id() const { return cls_; }
-  std::int64_t sep_id() const { return sep_; }
-  std::int64_t mask_id() const { return mask_; }
-  /// True for a piece that continues a word ("##ing").
-  bool continues_word(std::int64_t id) const { return vocabulary_[static_cast<std::size_t>(id)].rfind("##", 0) == 0; }
+  const SpecialIds& special() const { return special_; }
+  std::int64_t pad_id() const { return special_.pad; }
+  std::int64_t unknown_id() const { return special_.unknown; }
+  std::int64_t cls_id() const { return special_.cls; }
+  std::int64_t sep_id() const { return special_.sep; }
+  std::int64_t mask_id() const { return special_.mask; }
+
+ protected:
+  Tokenizer(std::vector<std::string> vocabulary, const SpecialIds& special) : vocabulary_(std::move(vocabulary)), special_(special) {}
 
  private:
   std::vector<std::string> vocabulary_;
-  std::unordered_map<std::string, std::int64_t> id_of_;
-  std::int64_t unknown_ = 0, cls_ = 0, sep_ = 0, mask_ = 0;
+  SpecialIds special_{};
 };
-
-/// X-VLM's caption preparation (dataset/utils.py pre_caption): lower case, punctuation removed, '-' and '/' to spaces, at most `max_words` words.
-/// InvalidArgument when nothing is left.
-absl::StatusOr<std::string> prepare_caption(const std::string& text, std::int64_t max_words);
+using TokenizerPtr = std::shared_ptr<const Tokenizer>;
 
 }  // namespace fgvl::data
