@@ -12,6 +12,7 @@
 
 #include "fgvl/core/device.hpp"
 #include "fgvl/core/files.hpp"
+#include "fgvl/data/tokenizers.hpp"
 #include "fgvl/models/pretrained.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "train/checkpoint_files.hpp"
@@ -145,10 +146,10 @@ struct Trainer::Impl {
 
   /// Word i of the checkpoint must be word i now: a row of the word embedding means nothing else. Data that changed gives other words.
   absl::Status check_vocabulary(const std::string& folder) const {
-    const std::string path = folder + "/vocab.txt";
-    const absl::StatusOr<data::Tokenizer> saved = data::Tokenizer::load(path);
+    const absl::StatusOr<data::TokenizerPtr> saved = data::reopen_tokenizer(config.data.tokenizer.kind, folder);
     if (!saved.ok()) return with_exit_code(saved.status(), ExitCode::kCheckpoint);
-    const std::vector<std::string>&before = saved->vocabulary(), &now = texts->tokenizer().vocabulary();
+    const std::string path = absl::StrCat(folder, "/", (*saved)->files().begin()->first);
+    const std::vector<std::string>&before = (*saved)->vocabulary(), &now = texts->tokenizer().vocabulary();
     if (before == now) return absl::OkStatus();
     const auto differ = std::mismatch(before.begin(), before.end(), now.begin(), now.end());
     const auto word = [](auto place, const auto& words) { return place == words.end() ? std::string("nothing") : absl::StrCat("\"", *place, "\""); };

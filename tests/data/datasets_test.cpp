@@ -6,6 +6,7 @@
 
 #include "data/files.hpp"
 #include "fgvl/data/data_config.hpp"
+#include "fgvl/data/tokenizers.hpp"
 #include "support/catch.hpp"
 #include "support/shared.hpp"
 
@@ -50,7 +51,7 @@ TEST_CASE("voc: min_side_pixels counts both corners, and hides no box that is up
   const Record record = *open_dataset(options, {root.string(), Split::kAll}).value()->get(0);
   REQUIRE(record.regions.size() == 2);  // 3 pixels wide, and the inverted one; 2 and 1 pixel wide are left out
   CHECK(record.regions[0].box == PixelBox{2, 2, 5, 9});
-  const TextPipeline texts(Tokenizer::make(build_vocabulary({"a"})).value(), TextOptions{});
+  const TextPipeline texts(make_tokenizer(WordPieceOptions{}, build_vocabulary({"a"})).value(), TextOptions{});
   const Sample sample = make_sample(record, {}, {}, texts, {});
   REQUIRE(sample.problems.size() == 1);
   CHECK(sample.problems[0].cause == "box_without_area");

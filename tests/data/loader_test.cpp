@@ -6,6 +6,7 @@
 #include "data/files.hpp"
 #include "fgvl/data/data_config.hpp"
 #include "fgvl/data/synthetic.hpp"
+#include "fgvl/data/tokenizers.hpp"
 #include "support/catch.hpp"
 
 namespace fgvl::data {
@@ -82,7 +83,7 @@ TEST_CASE("what a loader's thread throws reaches whoever asks for the batch", "[
     absl::StatusOr<Record> get(std::int64_t) const override { throw std::bad_alloc(); }
   };
   for (const std::int64_t workers : {0, 2}) {
-    auto texts = std::make_shared<TextPipeline>(Tokenizer::make(build_vocabulary({})).value(), TextOptions{});
+    auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary({})).value(), TextOptions{});
     auto loader = Loader::make({{"all", std::make_shared<Throwing>(), 1.0, {}}}, {}, texts, {.batch_size = 2, .workers = workers}).value();
     CHECK_THROWS_AS(loader->next(), std::bad_alloc);
   }
@@ -92,7 +93,7 @@ TEST_CASE("rows: quotas follow the weights, sum to the batch and are never negat
   const DatasetPtr scenes = open_dataset(SyntheticOptions{.scenes = 50}, {}).value();
   SampleOptions captions;
   captions.max_regions = 0;
-  auto texts = std::make_shared<TextPipeline>(Tokenizer::make(build_vocabulary(scenes->texts().value())).value(), TextOptions{});
+  auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary(scenes->texts().value())).value(), TextOptions{});
   ImageOptions image;
   image.size = 32;
   // 100 : 100 : 1 on 15 rows: rounding the first two up on their own would leave the third -1.

@@ -185,6 +185,7 @@ TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
   expect(train("train.stpes=5"), 2, {"train.stpes: unknown key (did you mean \"steps\"?)"});
   expect(train("train.steps=many"), 2, {"train.steps: expected a whole number, got \"many\""});
   expect(train("train.precision=fp8"), 2, {"one of fp32, bf16"});
+  expect(train("model.vision.options.heads=3"), 2, {"argument 'model.vision.options.heads=3'", "width: must be a multiple of heads"});
   expect({"train", "nothing.yaml"}, 2, {"nothing.yaml: cannot open"});
   expect({"train"}, 2, {"CONFIG is required"});
   expect({"tarin", "config.yaml"}, 2, {"tarin"});
@@ -369,11 +370,14 @@ TEST_CASE("demo: a short one writes summary.json and the report", "[cli]") {
     }
     CHECK(summary["arms"][arm]["samples_per_second"].get<double>() > 0);
   }
-  // Each arm is what its file says: nobody has to trust the program for it.
+  // Each arm is what its file says, with its share of the threads: nobody has to trust the program for it.
   for (const auto& [arm, file] : {std::pair<const char*, const char*>{"captions", "ablations/captions_only.yaml"}, {"regions", "demo.yaml"}, {"foils", "demo_foils.yaml"}}) {
     INFO(arm);
-    const Outcome resolved = fgvl(folder, {"train", std::string(FGVL_SOURCE_DIR) + "/configs/" + file, "--dry-run", "seed=4", "train.steps=2", "probe_every=1"});
-    CHECK(resolved.output.find(read(folder / "d" / arm / "config.yaml")) != std::string::npos);
+    const std::string trained = read(folder / "d" / arm / "config.yaml"), key = "threads: ";
+    const std::size_t place = trained.find("\n" + key) + 1 + key.size();
+    const std::string threads = "threads=" + trained.substr(place, trained.find('\n', place) - place);
+    const Outcome resolved = fgvl(folder, {"train", std::string(FGVL_SOURCE_DIR) + "/configs/" + file, "--dry-run", "seed=4", "train.steps=2", "probe_every=1", threads});
+    CHECK(resolved.output.find(trained) != std::string::npos);
   }
   CHECK(summary["arms"]["captions"]["box_mean_iou"].is_null());
   CHECK(summary["arms"]["regions"]["box_mean_iou"].is_number());

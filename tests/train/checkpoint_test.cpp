@@ -204,7 +204,7 @@ TEST_CASE("wrong configurations stop before a folder is made", "[checkpoint]") {
   for (const auto& [override, part] : std::vector<std::pair<std::string, std::string>>{{"losses.itm.options.temperature=nothing", "nothing"},
                                                                                        {"data.image.size=64", "must be equal"},
                                                                                        {"data.tokenizer.max_tokens=41", "more than model.text.options.max_tokens = 40"},
-                                                                                       {"model.vision.options.heads=3", "heads"},
+                                                                                       {"model.fusion.options.heads=3", "expected a divisor of the text width"},
                                                                                        {"device=cuda:7", "cuda:7"}}) {
     const std::string out = test::fresh_run("wrong");
     auto trainer = Trainer::make(test::tiny_run({override}), {.out = out});
