@@ -42,10 +42,18 @@ std::string duration_text(double seconds) {
   return absl::StrFormat("%d min %02d s", whole / 60, whole % 60);
 }
 
+std::string bar_text(std::int64_t step, std::int64_t steps, std::int64_t cells) {
+  std::string bar;
+  for (std::int64_t i = 0; i < cells; ++i) bar += steps > 0 && i < cells * step / steps ? "█" : "·";
+  return bar;
+}
+
+void clear_bar_line() { std::fputs("\r\x1b[2K", stderr); }
+
 Console::Console(std::string name, Style style) : name_(std::move(name)), terminal_(style == Style::kAuto && isatty(STDERR_FILENO) != 0), start_(std::chrono::steady_clock::now()) {}
 
 void Console::clear_bar() {
-  if (bar_shown_) std::fputs("\r\x1b[2K", stderr);
+  if (bar_shown_) clear_bar_line();
   bar_shown_ = false;
 }
 
@@ -67,10 +75,8 @@ void Console::on_step(const Step& step) {
   if (terminal_) {
     if (!due(last_bar_, kBarSeconds)) return;
     constexpr std::int64_t kCells = 24;
-    const std::int64_t filled = kCells * step.step / step.steps;
-    std::string bar;
-    for (std::int64_t i = 0; i < kCells; ++i) bar += i < filled ? "█" : "·";
-    absl::FPrintF(stderr, "\r\x1b[2K%s %s %d/%d  %.0f img/s  %s left%s", name_, bar, step.step, step.steps, step.images_per_second, duration_text(left), losses_);
+    clear_bar_line();
+    absl::FPrintF(stderr, "%s %s %d/%d  %.0f img/s  %s left%s", name_, bar_text(step.step, step.steps, kCells), step.step, step.steps, step.images_per_second, duration_text(left), losses_);
     bar_shown_ = true;
     if (last) {
       std::fputc('\n', stderr);

@@ -47,5 +47,9 @@ void request_stop();
 
 /// "1 min 05 s"
 std::string duration_text(double seconds);
+/// `cells` characters, of which as large a part is full as `step` is of `steps`.
+std::string bar_text(std::int64_t step, std::int64_t steps, std::int64_t cells);
+/// Takes the bar off the terminal's last line, where the cursor still is.
+void clear_bar_line();
 
 }  // namespace fgvl::app

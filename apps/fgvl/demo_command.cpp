@@ -78,15 +78,11 @@ void train_arm(const std::string& folder, train::Progress& progress, Running& ow
 
 /// All arms to their end. On the CPU side by side, each with its share of the cores: operators this small do not keep several threads busy, so that three steps
 /// at once take a fifth less time than three one after the other. A GPU takes them in turn.
-absl::StatusOr<std::vector<Running>> train_arms(const Arguments& arguments) {
+absl::StatusOr<std::vector<Running>> train_arms(const Arguments& arguments, const std::vector<train::RunConfig>& configs, bool side_by_side) {
   std::vector<Running> running;
+  for (const train::RunConfig& config : configs) running.push_back({config});
   std::vector<std::string> names;
-  for (const Arm& arm : arms()) {
-    FGVL_ASSIGN_OR_RETURN(train::RunConfig config, arm_config(arm, arguments));
-    running.push_back({std::move(config)});
-    names.emplace_back(arm.name);
-  }
-  const bool side_by_side = parse_device(running.front().config.device).is_cpu();
+  for (const Arm& arm : arms()) names.emplace_back(arm.name);
   {
     SideBySideConsole console(names);
     const StopOnSignal scope;
@@ -156,8 +152,15 @@ absl::StatusOr<ExitCode> demo(const Arguments& arguments) {
   content.introduction =
       "Three small models saw the same generated scenes, in the same order, for the same number of steps. The first read whole-image captions only, the second also descriptions of regions "
       "and their boxes, the third also texts made false by rule.";
-  FGVL_ASSIGN_OR_RETURN(std::vector<Running> running, train_arms(arguments));
-  const std::int64_t steps = running.front().config.train.steps;
+  std::vector<train::RunConfig> configs;
+  for (const Arm& arm : arms()) {
+    FGVL_ASSIGN_OR_RETURN(train::RunConfig config, arm_config(arm, arguments));
+    configs.push_back(std::move(config));
+  }
+  const std::int64_t steps = configs.front().train.steps;
+  const at::Device device = parse_device(configs.front().device);
+  const bool side_by_side = device.is_cpu();
+  FGVL_ASSIGN_OR_RETURN(const std::vector<Running> running, train_arms(arguments, configs, side_by_side));
   for (std::size_t i = 0; i < running.size(); ++i) {
     const Arm& arm = arms()[i];
     const Running& own = running[i];
@@ -171,7 +174,6 @@ absl::StatusOr<ExitCode> demo(const Arguments& arguments) {
     content.settings.emplace_back(arm.name, config::to_yaml(own.config));
     if (std::string(arm.name) == "regions") {
       own.trainer->model().eval();
-      const at::Device device = parse_device(own.config.device);
       content.environment = environment_text(device.str());
       FGVL_ASSIGN_OR_RETURN(content.pictures, report_pictures({own.trainer->model(), own.trainer->criterion(), device}, own.config.data, *own.trainer->texts(), /*with_predictions=*/true, 12));
     }
@@ -181,7 +183,7 @@ absl::StatusOr<ExitCode> demo(const Arguments& arguments) {
   content.notes = {"All arms share pictures, batch size, learning rate and the losses ITC, ITM and MLM. “regions” adds region descriptions to all of them, and box prediction (L1 and GIoU).",
                    "“foils” saw foils of the kinds that relation and swap test, on other scenes: that it passes these two says that ranking such foils works, not that they are learned from nothing.",
                    "Scenes, texts and pairs are generated; no number here is about photographs.",
-                   absl::StrFormat("Everything together took %s: three arms of %d steps%s.", duration_text(seconds), steps, parse_device(running.front().config.device).is_cpu() ? ", trained side by side" : "")};
+                   absl::StrFormat("Everything together took %s: three arms of %d steps%s.", duration_text(seconds), steps, side_by_side ? ", trained side by side" : "")};
   FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(arguments.out + "/summary.json", summary(content.arms, seconds, arguments.seed, steps)), ExitCode::kCheckpoint));
   FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(arguments.out + "/report.html", eval::render_report(content)), ExitCode::kCheckpoint));
   print_table(content.arms);

@@ -57,7 +57,7 @@ absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::Pr
       const auto grounded = eval::ground(model, texts, data.image, *image, {region.texts[0]});
       if (!grounded.ok()) return grounded.status();
       boxes.push_back({grounded->front().box, "", kPredicted});
-      picture.lines.emplace_back("overlap (IoU)", absl::StrFormat("%.2f", eval::overlap(region.box, grounded->front().box)));
+      picture.lines.emplace_back("overlap (IoU)", absl::StrFormat("%.2f", eval::box_iou(region.box, grounded->front().box)));
     }
     picture.image = eval::draw_boxes(*image, boxes, 256);
     picture.lines.emplace_back("picture", record->key);

@@ -40,11 +40,7 @@ class SideBySideConsole::One final : public train::Progress {
     lines_.on_message(message);
   }
 
-  std::string bar() const {
-    std::string bar = absl::StrCat(name_, " ");
-    for (std::int64_t i = 0; i < kCells; ++i) bar += steps_ > 0 && i < kCells * step_ / steps_ ? "█" : "·";
-    return absl::StrCat(bar, " ", step_, "/", steps_);
-  }
+  std::string bar() const { return absl::StrCat(name_, " ", bar_text(step_, steps_, kCells), " ", step_, "/", steps_); }
   /// Seconds that this run needs after `elapsed`; negative before its first step.
   double left(double elapsed) const { return step_ == 0 ? -1 : elapsed / static_cast<double>(step_) * static_cast<double>(steps_ - step_); }
 
@@ -74,13 +70,14 @@ void SideBySideConsole::draw() {
     absl::StrAppend(&line, run->bar(), "   ");
     left = std::max(left, run->left(std::chrono::duration<double>(now - start_).count()));
   }
-  absl::FPrintF(stderr, "\r\x1b[2K%s%s", line, left < 0 ? "" : duration_text(left) + " left");
+  clear_bar_line();
+  absl::FPrintF(stderr, "%s%s", line, left < 0 ? "" : duration_text(left) + " left");
   std::fflush(stderr);
   bar_shown_ = true;
 }
 
 void SideBySideConsole::clear() {
-  if (bar_shown_) std::fputs("\r\x1b[2K", stderr);
+  if (bar_shown_) clear_bar_line();
   bar_shown_ = false;
 }
 

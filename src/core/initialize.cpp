@@ -36,4 +36,10 @@ void initialize(torch::nn::Module& module, std::uint64_t seed, std::optional<dou
   }
 }
 
+void draw_normal(at::Tensor value, std::uint64_t seed, std::string_view purpose, double std) {
+  torch::NoGradGuard guard;
+  at::Generator generator = Generator({.seed = seed, .purpose = purpose}).torch_generator(at::kCPU);
+  value.copy_(at::empty(value.sizes(), at::kFloat).normal_(0.0, std, generator));
+}
+
 }  // namespace fgvl

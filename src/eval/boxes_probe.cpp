@@ -14,7 +14,7 @@ namespace fgvl::eval {
 namespace {
 
 struct BoxTally {
-  double overlap = 0, hits = 0, constant_overlap = 0;
+  double iou = 0, hits = 0, constant_iou = 0;
   std::int64_t n = 0;
 };
 
@@ -55,12 +55,12 @@ class BoxesProbe final : public train::Probe {
       for (std::size_t i = begin; i < end; ++i) {
         const ScoredRegion& region = scored_->regions[i];
         const float* box = boxes.const_data_ptr<float>() + (i - begin) * 4;
-        const double found = overlap(corners({box[0], box[1], box[2], box[3]}), corners(region.box));
+        const double iou = box_iou(corners({box[0], box[1], box[2], box[3]}), corners(region.box));
         const auto constant = constant_boxes_.find(region.label);
         for (BoxTally* tally : {&all, &by_label[region.label]}) {
-          tally->overlap += found;
-          tally->hits += found >= 0.5 ? 1 : 0;
-          tally->constant_overlap += constant == constant_boxes_.end() ? 0 : overlap(corners(constant->second), corners(region.box));
+          tally->iou += iou;
+          tally->hits += iou >= 0.5 ? 1 : 0;
+          tally->constant_iou += constant == constant_boxes_.end() ? 0 : box_iou(corners(constant->second), corners(region.box));
           ++tally->n;
         }
       }
@@ -68,7 +68,7 @@ class BoxesProbe final : public train::Probe {
     }));
     train::Metrics metrics;
     const double count = static_cast<double>(all.n);
-    metrics.emplace_back("box_mean_iou", all.overlap / count);
+    metrics.emplace_back("box_mean_iou", all.iou / count);
     metrics.emplace_back("box_hit_at_0.5", all.hits / count);
     metrics.emplace_back("box_n", all.n);
     metrics.emplace_back("box_images", static_cast<std::int64_t>(scored_->images.size()));
@@ -78,10 +78,10 @@ class BoxesProbe final : public train::Probe {
       if (label.empty() || (!options_.labels.empty() && std::find(options_.labels.begin(), options_.labels.end(), label) == options_.labels.end())) continue;
       const double n = static_cast<double>(tally.n);
       const std::string name = absl::StrCat("boxes/", train::metric_part(label), "/");
-      metrics.emplace_back(name + "mean_iou", tally.overlap / n);
+      metrics.emplace_back(name + "mean_iou", tally.iou / n);
       metrics.emplace_back(name + "hit_at_0.5", tally.hits / n);
       metrics.emplace_back(name + "n", tally.n);
-      metrics.emplace_back(name + "constant_box_iou", has_baseline_ ? train::MetricValue(tally.constant_overlap / n) : train::MetricValue());
+      metrics.emplace_back(name + "constant_box_iou", has_baseline_ ? train::MetricValue(tally.constant_iou / n) : train::MetricValue());
     }
     return metrics;
   }

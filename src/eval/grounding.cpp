@@ -8,8 +8,9 @@
 #include <opencv2/imgproc.hpp>
 #include <torch/torch.h>
 
-#include "train/inference_scope.hpp"
+#include "fgvl/core/boxes.hpp"
 #include "fgvl/losses/matching.hpp"
+#include "train/inference_scope.hpp"
 
 namespace fgvl::eval {
 
@@ -42,10 +43,9 @@ absl::StatusOr<RegionBatch> make_query(const Tensor& images, const std::vector<Q
   return batch;
 }
 
-double overlap(const data::PixelBox& a, const data::PixelBox& b) {
-  const auto area = [](const data::PixelBox& box) { return std::max(0.0, box[2] - box[0]) * std::max(0.0, box[3] - box[1]); };
-  const double shared = area({std::max(a[0], b[0]), std::max(a[1], b[1]), std::min(a[2], b[2]), std::min(a[3], b[3])}), both = area(a) + area(b) - shared;
-  return both > 0 ? shared / both : 0;
+double box_iou(const data::PixelBox& a, const data::PixelBox& b) {
+  const auto tensor = [](const data::PixelBox& box) { return at::tensor(at::ArrayRef<double>(box.data(), box.size()), at::kDouble).view({1, 4}); };
+  return paired_iou(tensor(a), tensor(b)).item<double>();
 }
 
 absl::StatusOr<std::vector<Grounding>> ground(const train::ProbeInput& input, const data::TextPipeline& pipeline, const data::ImageOptions& image_options, const data::Image& image,

@@ -14,7 +14,7 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
  public:
   explicit MaskedLanguageTerm(const FeatureSpec& spec)
       : dense_(register_module("dense", Linear(spec.fusion_width, spec.fusion_width))),
-        norm_(register_module("LayerNorm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({spec.fusion_width}).eps(spec.text_layer_norm_eps)))),
+        norm_(register_module("LayerNorm", layer_norm(spec.fusion_width, spec.text_layer_norm_eps))),
         bias_(register_parameter("bias", torch::zeros({spec.vocab_size}))) {}
 
   Tensor word_logits(const Tensor& tokens, const Tensor& word_embedding) override {

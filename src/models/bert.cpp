@@ -2,7 +2,7 @@
 
 #include <torch/torch.h>
 
-#include "fgvl/core/random.hpp"
+#include "fgvl/core/initialize.hpp"
 #include "models/attention.hpp"
 #include "models/bert_layer.hpp"
 
@@ -58,13 +58,9 @@ class BertText final : public TextEncoder {
 
   void initialize_embeddings(std::uint64_t seed) override {
     torch::NoGradGuard guard;
-    const auto draw = [&](torch::nn::Embedding& table, const char* purpose, double std) {
-      at::Generator generator = Generator({.seed = seed, .purpose = purpose}).torch_generator(at::kCPU);
-      table->weight.copy_(at::empty(table->weight.sizes(), at::kFloat).normal_(0.0, std, generator));
-    };
-    draw(words_, "bert.word_embeddings", options_.word_std);
-    draw(positions_, "bert.position_embeddings", options_.position_std);
-    if (types_) draw(types_, "bert.token_type_embeddings", options_.word_std);
+    draw_normal(words_->weight, seed, "bert.word_embeddings", options_.word_std);
+    draw_normal(positions_->weight, seed, "bert.position_embeddings", options_.position_std);
+    if (types_) draw_normal(types_->weight, seed, "bert.token_type_embeddings", options_.word_std);
     words_->weight.select(0, kPaddingId).zero_();
   }
 

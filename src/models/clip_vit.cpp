@@ -2,7 +2,7 @@
 
 #include <torch/torch.h>
 
-#include "fgvl/core/random.hpp"
+#include "fgvl/core/initialize.hpp"
 #include "models/region_tokens.hpp"
 #include "models/vit_blocks.hpp"
 
@@ -12,20 +12,18 @@ namespace {
 class ClipVit final : public VisionEncoder {
  public:
   explicit ClipVit(const ClipVitOptions& options) : options_(options), grid_(options.image_size / options.patch_size) {
-    TORCH_CHECK(options.image_size % options.patch_size == 0, "[ClipVitOptions] image_size: expected a multiple of patch_size ", options.patch_size, ", got ", options.image_size);
-    TORCH_CHECK(options.width % options.heads == 0, "[ClipVitOptions] width: expected a multiple of heads ", options.heads, ", got ", options.width);
+    check_patches("ClipVitOptions", options);
     TORCH_CHECK(options.local_attn_depth <= options.layers, "[ClipVitOptions] local_attn_depth: expected at most layers = ", options.layers, ", got ", options.local_attn_depth);
-    const auto norm = [&] { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({options.width}).eps(kVitNormEps)); };
     class_embedding_ = register_parameter("class_embedding", torch::zeros({options.width}));
     patch_embed_ = register_module("patch_embed", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options.width, options.patch_size).stride(options.patch_size).bias(false)));
     pos_embed_ = register_module("pos_embed", torch::nn::Embedding(grid_ * grid_ + 1, options.width));
-    pre_norm_ = register_module("pre_layrnorm", norm());  // the checkpoints' spelling
+    pre_norm_ = register_module("pre_layrnorm", layer_norm(options.width, kVitNormEps));  // the checkpoints' spelling
     const auto layers = register_module("encoder", std::make_shared<torch::nn::Module>())->register_module("layers", torch::nn::ModuleList());
     for (std::int64_t i = 0; i < options.layers; ++i) {
       blocks_.push_back(std::make_shared<VitBlock>(options.width, options.heads, options.mlp_width, Activation::kQuickGelu));
       layers->push_back(blocks_.back());
     }
-    post_norm_ = register_module("post_layernorm", norm());
+    post_norm_ = register_module("post_layernorm", layer_norm(options.width, kVitNormEps));
   }
 
   std::int64_t width() const override { return options_.width; }
@@ -39,15 +37,11 @@ class ClipVit final : public VisionEncoder {
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
-    torch::NoGradGuard guard;
-    at::Generator generator = Generator({.seed = seed, .purpose = "clip_vit.class_embedding"}).torch_generator(at::kCPU);
-    class_embedding_.copy_(at::empty(class_embedding_.sizes(), at::kFloat).normal_(0.0, 0.02, generator));
+    draw_normal(class_embedding_, seed, "clip_vit.class_embedding", 0.02);
   }
 
   double flops_per_image() const override {
-    const std::int64_t tokens = grid_ * grid_ + 1;
-    return 2.0 * static_cast<double>((tokens - 1) * options_.width * 3 * options_.patch_size * options_.patch_size) +
-           static_cast<double>(options_.layers) * vit_block_flops(tokens, options_.width, options_.mlp_width);
+    return patch_embed_flops(grid_, options_.width, options_.patch_size) + static_cast<double>(options_.layers) * vit_block_flops(1 + grid_ * grid_, options_.width, options_.mlp_width);
   }
 
  private:

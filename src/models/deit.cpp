@@ -2,7 +2,7 @@
 
 #include <torch/torch.h>
 
-#include "fgvl/core/random.hpp"
+#include "fgvl/core/initialize.hpp"
 #include "models/region_tokens.hpp"
 #include "models/vit_blocks.hpp"
 
@@ -14,8 +14,7 @@ constexpr double kDeitNormEps = 1e-6, kEmbeddingStd = 0.02;
 class Deit final : public VisionEncoder {
  public:
   explicit Deit(const DeitOptions& options) : options_(options), grid_(options.image_size / options.patch_size) {
-    TORCH_CHECK(options.image_size % options.patch_size == 0, "[DeitOptions] image_size: expected a multiple of patch_size ", options.patch_size, ", got ", options.image_size);
-    TORCH_CHECK(options.width % options.heads == 0, "[DeitOptions] width: expected a multiple of heads ", options.heads, ", got ", options.width);
+    check_patches("DeitOptions", options);
     TORCH_CHECK(options.local_attn_depth <= options.layers, "[DeitOptions] local_attn_depth: expected at most layers = ", options.layers, ", got ", options.local_attn_depth);
     class_token_ = register_parameter("cls_token", torch::zeros({1, 1, options.width}));
     position_ = register_parameter("pos_embed", torch::zeros({1, 1 + grid_ * grid_, options.width}));
@@ -27,7 +26,7 @@ class Deit final : public VisionEncoder {
           QkvBlockOptions{options.width, options.heads, options.mlp_ratio * options.width, kDeitNormEps, path_probability(options.drop_path, i, options.layers)}));
       blocks->push_back(blocks_.back());
     }
-    norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({options.width}).eps(kDeitNormEps)));
+    norm_ = register_module("norm", layer_norm(options.width, kDeitNormEps));
   }
 
   std::int64_t width() const override { return options_.width; }
@@ -41,19 +40,13 @@ class Deit final : public VisionEncoder {
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
-    torch::NoGradGuard guard;
-    const auto draw = [&](Tensor& value, const char* purpose) {
-      at::Generator generator = Generator({.seed = seed, .purpose = purpose}).torch_generator(at::kCPU);
-      value.copy_(at::empty(value.sizes(), at::kFloat).normal_(0.0, kEmbeddingStd, generator));
-    };
-    draw(class_token_, "deit.cls_token");
-    draw(position_, "deit.pos_embed");
+    draw_normal(class_token_, seed, "deit.cls_token", kEmbeddingStd);
+    draw_normal(position_, seed, "deit.pos_embed", kEmbeddingStd);
   }
 
   double flops_per_image() const override {
-    const std::int64_t patches = grid_ * grid_;
-    return 2.0 * static_cast<double>(patches * options_.width * 3 * options_.patch_size * options_.patch_size) +
-           static_cast<double>(options_.layers) * vit_block_flops(1 + patches, options_.width, options_.mlp_ratio * options_.width);
+    return patch_embed_flops(grid_, options_.width, options_.patch_size) +
+           static_cast<double>(options_.layers) * vit_block_flops(1 + grid_ * grid_, options_.width, options_.mlp_ratio * options_.width);
   }
 
  private:

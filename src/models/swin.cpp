@@ -6,7 +6,7 @@
 
 #include <torch/torch.h>
 
-#include "fgvl/core/random.hpp"
+#include "fgvl/core/initialize.hpp"
 #include "models/region_tokens.hpp"
 #include "models/swin_block.hpp"
 
@@ -85,7 +85,7 @@ class Swin final : public VisionEncoder {
     check(options);
     const auto patch_embed = register_module("patch_embed", std::make_shared<torch::nn::Module>());
     patch_proj_ = patch_embed->register_module("proj", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options.width, options.patch_size).stride(options.patch_size)));
-    patch_norm_ = patch_embed->register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({options.width}).eps(kSwinNormEps)));
+    patch_norm_ = patch_embed->register_module("norm", layer_norm(options.width, kSwinNormEps));
     const auto layers = register_module("layers", torch::nn::ModuleList());
     const std::int64_t total = std::accumulate(options.depths.begin(), options.depths.end(), std::int64_t{0});
     std::int64_t first = 0;
@@ -94,7 +94,7 @@ class Swin final : public VisionEncoder {
       layers->push_back(stages_.back());
       first += options.depths[i];
     }
-    norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({width()}).eps(kSwinNormEps)));
+    norm_ = register_module("norm", layer_norm(width(), kSwinNormEps));
   }
 
   std::int64_t width() const override { return options_.width << (options_.depths.size() - 1); }
@@ -108,18 +108,14 @@ class Swin final : public VisionEncoder {
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
-    torch::NoGradGuard guard;
     for (auto& parameter : named_parameters()) {
       if (parameter.key().find(kBiasTable) == std::string::npos) continue;
-      const std::string purpose = "swin." + parameter.key();
-      at::Generator generator = Generator({.seed = seed, .purpose = purpose}).torch_generator(at::kCPU);
-      parameter.value().copy_(at::empty(parameter.value().sizes(), at::kFloat).normal_(0.0, kBiasStd, generator));
+      draw_normal(parameter.value(), seed, "swin." + parameter.key(), kBiasStd);
     }
   }
 
   double flops_per_image() const override {
-    const double side = static_cast<double>(stage_side(options_, 0));
-    double flops = 2.0 * side * side * static_cast<double>(options_.width * 3 * options_.patch_size * options_.patch_size);
+    double flops = patch_embed_flops(stage_side(options_, 0), options_.width, options_.patch_size);
     for (const auto& stage : stages_) flops += stage->flops();
     return flops;
   }
@@ -131,27 +127,14 @@ class Swin final : public VisionEncoder {
   std::vector<std::shared_ptr<SwinStage>> stages_;
 };
 
-/// A list of whole numbers, which the visitor knows as numbers.
-void visit_integers(config::Visitor& visitor, const char* key, std::vector<std::int64_t>& values, const char* doc, const config::Range& range) {
-  std::vector<double> numbers(values.begin(), values.end());
-  visitor(key, numbers, doc, range);
-  bool whole = true;
-  values.clear();
-  for (const double number : numbers) {
-    whole = whole && number == std::floor(number);
-    values.push_back(static_cast<std::int64_t>(number));
-  }
-  visitor.check(whole, std::string(key) + ": expected whole numbers");
-}
-
 }  // namespace
 
 void visit_fields(config::Visitor& visitor, SwinOptions& options) {
   visitor("image_size", options.image_size, "pixels a side; a multiple of patch_size * 2^(stages - 1)", {8, 4096});
   visitor("patch_size", options.patch_size, "pixels a side of one patch of the first stage", {1, 256});
   visitor("width", options.width, "of the first stage's tokens; doubles with every stage", {1, 8192});
-  visit_integers(visitor, "depths", options.depths, "blocks a stage", {1, 256});
-  visit_integers(visitor, "heads", options.heads, "of attention, a stage", {1, 256});
+  visitor("depths", options.depths, "blocks a stage", {1, 256});
+  visitor("heads", options.heads, "of attention, a stage", {1, 256});
   visitor("window", options.window, "tokens a side of a window", {1, 256});
   visitor("mlp_ratio", options.mlp_ratio, "width of the MLP in units of width", {1, 64});
   visitor("drop_path", options.drop_path, "probability that an image skips the last block in training; rises linearly from 0 at the first", {0.0, 0.9});

@@ -1,20 +1,14 @@
 #include "models/swin_block.hpp"
 
 namespace fgvl::models {
-namespace {
-
-torch::nn::LayerNorm layer_norm(std::int64_t width) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(kSwinNormEps)); }
-
-}  // namespace
-
 SwinBlock::SwinBlock(const SwinBlockOptions& options) : options_(options) {
   const std::int64_t offsets = 2 * options.grid.window - 1;
-  norm1_ = register_module("norm1", layer_norm(options.width));
+  norm1_ = register_module("norm1", layer_norm(options.width, kSwinNormEps));
   const auto attention = register_module("attn", std::make_shared<torch::nn::Module>());
   bias_table_ = attention->register_parameter("relative_position_bias_table", torch::zeros({offsets * offsets, options.heads}));
   qkv_ = attention->register_module("qkv", Linear(options.width, 3 * options.width));
   out_ = attention->register_module("proj", Linear(options.width, options.width));
-  norm2_ = register_module("norm2", layer_norm(options.width));
+  norm2_ = register_module("norm2", layer_norm(options.width, kSwinNormEps));
   mlp_ = register_module("mlp", std::make_shared<Mlp>(options.width, options.mlp_width, Activation::kGelu));
 }
 
@@ -38,7 +32,7 @@ Tensor SwinBlock::attend_in_windows(const Tensor& map, const Tensor& mask) {
 
 PatchMerging::PatchMerging(std::int64_t width) {
   reduction_ = register_module("reduction", Linear(torch::nn::LinearOptions(4 * width, 2 * width).bias(false)));
-  norm_ = register_module("norm", layer_norm(4 * width));
+  norm_ = register_module("norm", layer_norm(4 * width, kSwinNormEps));
 }
 
 Tensor PatchMerging::forward(const Tensor& map) {

@@ -6,7 +6,7 @@
 
 #include <torch/torch.h>
 
-#include "fgvl/core/random.hpp"
+#include "fgvl/core/initialize.hpp"
 #include "models/region_tokens.hpp"
 #include "models/vit_blocks.hpp"
 
@@ -30,8 +30,8 @@ Tensor sincos_positions(std::int64_t grid, std::int64_t width, double amplitude)
 class Vit final : public VisionEncoder {
  public:
   explicit Vit(const VitOptions& options) : options_(options), grid_(options.image_size / options.patch_size) {
-    TORCH_CHECK(options.image_size % options.patch_size == 0, "[VitOptions] image_size: expected a multiple of patch_size ", options.patch_size, ", got ", options.image_size);
-    TORCH_CHECK(options.width % options.heads == 0 && options.width % 4 == 0, "[VitOptions] width: expected a multiple of 4 and of heads ", options.heads, ", got ", options.width);
+    check_patches("VitOptions", options);
+    TORCH_CHECK(options.width % 4 == 0, "[VitOptions] width: expected a multiple of 4, got ", options.width);
     stem_ = register_module("stem", options.stem == Stem::kConv ? conv_stem() : linear_stem());
     if (options.position == PositionEmbedding::kSincos) {
       position_ = register_buffer("pos_embed", sincos_positions(grid_, options.width, options.position_amplitude));
@@ -43,7 +43,7 @@ class Vit final : public VisionEncoder {
       blocks_.push_back(std::make_shared<VitBlock>(options.width, options.heads, options.mlp_ratio * options.width, Activation::kGelu));
       layers->push_back(blocks_.back());
     }
-    norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({options.width}).eps(kVitNormEps)));
+    norm_ = register_module("norm", layer_norm(options.width, kVitNormEps));
   }
 
   std::int64_t width() const override { return options_.width; }
@@ -62,10 +62,7 @@ class Vit final : public VisionEncoder {
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
-    if (options_.position != PositionEmbedding::kLearned) return;
-    torch::NoGradGuard guard;
-    at::Generator generator = Generator({.seed = seed, .purpose = "vit.pos_embed"}).torch_generator(at::kCPU);
-    position_.copy_(at::empty(position_.sizes(), at::kFloat).normal_(0.0, kLearnedPositionStd, generator));
+    if (options_.position == PositionEmbedding::kLearned) draw_normal(position_, seed, "vit.pos_embed", kLearnedPositionStd);
   }
 
   double flops_per_image() const override {
@@ -75,14 +72,14 @@ class Vit final : public VisionEncoder {
 
  private:
   torch::nn::Sequential linear_stem() {
-    stem_flops_ = 2.0 * static_cast<double>(grid_ * grid_ * options_.width * 3 * options_.patch_size * options_.patch_size);
+    stem_flops_ = patch_embed_flops(grid_, options_.width, options_.patch_size);
     return torch::nn::Sequential(torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options_.width, options_.patch_size).stride(options_.patch_size)));
   }
 
   torch::nn::Sequential conv_stem() {
     const auto count = static_cast<std::int64_t>(std::lround(std::log2(static_cast<double>(options_.patch_size))));
     TORCH_CHECK((std::int64_t{1} << count) == options_.patch_size && count >= 1, "[VitOptions] patch_size: a conv stem needs a power of two, got ", options_.patch_size);
-    std::vector<std::int64_t> channels(options_.stem_channels.begin(), options_.stem_channels.end());
+    std::vector<std::int64_t> channels = options_.stem_channels;
     if (channels.empty()) channels.assign(static_cast<std::size_t>(count - 1), 0);
     TORCH_CHECK(static_cast<std::int64_t>(channels.size()) == count - 1, "[VitOptions] stem_channels: a patch of ", options_.patch_size, " needs ", count - 1, " numbers, got ",
                 channels.size());
@@ -133,8 +130,6 @@ void visit_fields(config::Visitor& visitor, VitOptions& options) {
   visitor("position_amplitude", options.position_amplitude, "of the sine-cosine embedding", config::kNonNegative);
   visitor.check(options.image_size % options.patch_size == 0, "image_size: must be a multiple of patch_size");
   visitor.check(options.width % options.heads == 0 && options.width % 4 == 0, "width: must be a multiple of heads and of 4");
-  visitor.check(std::all_of(options.stem_channels.begin(), options.stem_channels.end(), [](double channels) { return channels == std::floor(channels); }),
-                "stem_channels: must be whole numbers");
 }
 
 VisionEncoderPtr make_vision_encoder(const VitOptions& options) { return std::make_shared<Vit>(options); }

@@ -3,12 +3,6 @@
 #include "models/attention.hpp"
 
 namespace fgvl::models {
-namespace {
-
-torch::nn::LayerNorm layer_norm(std::int64_t width, double eps) { return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}).eps(eps)); }
-
-}  // namespace
-
 Mlp::Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation) : activation_(activation) {
   widen_ = register_module("fc1", Linear(width, mlp_width));
   narrow_ = register_module("fc2", Linear(mlp_width, width));
@@ -53,6 +47,8 @@ Tensor QkvBlock::forward(const Tensor& tokens, const Tensor& mask, Dropout& drop
 }
 
 double path_probability(double last, std::int64_t index, std::int64_t count) { return count > 1 ? last * static_cast<double>(index) / static_cast<double>(count - 1) : 0.0; }
+
+double patch_embed_flops(std::int64_t grid, std::int64_t width, std::int64_t patch_size) { return 2.0 * static_cast<double>(grid * grid * width * 3 * patch_size * patch_size); }
 
 double vit_block_flops(std::int64_t tokens, std::int64_t width, std::int64_t mlp_width) {
   const double n = static_cast<double>(tokens), d = static_cast<double>(width), m = static_cast<double>(mlp_width);

@@ -69,6 +69,16 @@ constexpr double kVitNormEps = 1e-5;
 /// Stochastic depth of block `index` of `count`: rises linearly from 0 to `last` (arXiv 1603.09382).
 double path_probability(double last, std::int64_t index, std::int64_t count);
 
+/// Throws c10::Error, naming the options, unless square patches fill the image and the heads share the width.
+template <class Options>
+void check_patches(const char* name, const Options& options) {
+  TORCH_CHECK(options.image_size % options.patch_size == 0, "[", name, "] image_size: expected a multiple of patch_size ", options.patch_size, ", got ", options.image_size);
+  TORCH_CHECK(options.width % options.heads == 0, "[", name, "] width: expected a multiple of heads ", options.heads, ", got ", options.width);
+}
+
+/// Multiply-adds x 2 of one linear map of the pixels of grid^2 patches.
+double patch_embed_flops(std::int64_t grid, std::int64_t width, std::int64_t patch_size);
+
 /// Multiply-adds x 2 of one block on `tokens` tokens.
 double vit_block_flops(std::int64_t tokens, std::int64_t width, std::int64_t mlp_width);
 

@@ -68,10 +68,10 @@ TEST_CASE("ground: boxes come back in pixels of the picture, scores as probabili
 }
 
 TEST_CASE("overlap: intersection over union, 0 apart and for boxes without area", "[eval]") {
-  CHECK(eval::overlap({0, 0, 2, 2}, {1, 0, 3, 2}) == Approx(2.0 / 6));
-  CHECK(eval::overlap({0, 0, 2, 2}, {0, 0, 2, 2}) == 1.0);
-  CHECK(eval::overlap({0, 0, 2, 2}, {3, 3, 4, 4}) == 0.0);
-  CHECK(eval::overlap({1, 1, 1, 1}, {1, 1, 1, 1}) == 0.0);
+  CHECK(eval::box_iou({0, 0, 2, 2}, {1, 0, 3, 2}) == Approx(2.0 / 6));
+  CHECK(eval::box_iou({0, 0, 2, 2}, {0, 0, 2, 2}) == 1.0);
+  CHECK(eval::box_iou({0, 0, 2, 2}, {3, 3, 4, 4}) == 0.0);
+  CHECK(eval::box_iou({1, 1, 1, 1}, {1, 1, 1, 1}) == 0.0);
 }
 
 TEST_CASE("draw_boxes: the picture grows by a whole factor, the outline has its colour on the box, and the rest stays", "[eval]") {

@@ -389,6 +389,21 @@ TEST_CASE("demo: a short one writes summary.json and the report", "[cli]") {
   CHECK(fgvl(folder, {"demo", "--out", "d"}).code == 2);
 }
 
+TEST_CASE("demo: an arm that fails stops the others, and Ctrl-C stops all", "[cli]") {
+  const fs::path folder = project("demo_stopped");
+  // The arm "regions" cannot write its log; the others would train for hours.
+  const Outcome failed = fgvl(folder, {"demo", "--out", "failed", "--steps", "100000"}, {.fault = "enospc:regions/metrics.jsonl"});
+  INFO(failed.output);
+  CHECK(failed.code == 4);
+  CHECK_THAT(failed.output, Catch::Contains("No space left on device") && Catch::Contains("regions/metrics.jsonl"));
+  const Process process(folder, {"demo", "--out", "stopped", "--steps", "100000"});
+  REQUIRE(appears(folder / "stopped" / "foils" / "metrics.jsonl", "\"step\":10,"));
+  kill(process.pid, SIGINT);
+  CHECK(process.wait() == 75);
+  CHECK_THAT(read(process.output), Catch::Contains("interrupted at step"));
+  for (const char* arm : {"captions", "regions", "foils"}) CHECK_FALSE(fs::is_empty(folder / "stopped" / arm / "checkpoints"));
+}
+
 TEST_CASE("every configuration of the project is valid, and docs/configuration.md is what the program prints", "[cli]") {
   const fs::path root = FGVL_SOURCE_DIR, folder = test::fresh_folder("cli_configs");
   int checked = 0;

@@ -1,6 +1,6 @@
-# cmake -DEXPECTED=REGEX [-DSHARED=FOLDER] -P expect_output.cmake -- COMMAND...: the command must end with 0 and print what EXPECTED matches.
-# (ctest's PASS_REGULAR_EXPRESSION would let it crash afterwards.) SHARED is a folder of the shared data, given to the command as its last argument; where it
+# cmake -DEXPECTED=REGEX [-DSHARED=FOLDER] -P expect_output.cmake -- COMMAND...: run_expecting on a command. SHARED is a folder of the shared data, given to the command as its last argument; where it
 # is absent the test is skipped.
+include(${CMAKE_CURRENT_LIST_DIR}/run_expecting.cmake)
 set(command "")
 set(found FALSE)
 math(EXPR last "${CMAKE_ARGC} - 1")
@@ -22,11 +22,4 @@ if(SHARED)
   endif()
   list(APPEND command ${folder}/${SHARED})
 endif()
-execute_process(COMMAND ${command} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
-message("${output}")
-if(NOT code EQUAL 0)
-  message(FATAL_ERROR "ended with ${code}, expected 0")
-endif()
-if(NOT output MATCHES "${EXPECTED}")
-  message(FATAL_ERROR "printed nothing like '${EXPECTED}'")
-endif()
+run_expecting("${EXPECTED}" ${command})

@@ -1,15 +1,6 @@
 # cmake -P: installs the build tree, runs the installed program, then configures, builds and runs two consumers of the installed package.
 # Takes BUILD, SOURCE, GENERATOR, MAKE_PROGRAM and CCACHE (the program, or NOTFOUND).
-function(run expected)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  message("${output}")
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "ended with ${code}: ${ARGN}")
-  endif()
-  if(NOT output MATCHES "${expected}")
-    message(FATAL_ERROR "printed nothing like '${expected}': ${ARGN}")
-  endif()
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/run_expecting.cmake)
 
 # A user's machine has none of these set: the package alone must know where LibTorch is, and the program where its libraries are.
 foreach(variable CMAKE_PREFIX_PATH Torch_ROOT Torch_DIR FGVL_TORCH_DIR LD_LIBRARY_PATH)
@@ -17,8 +8,8 @@ foreach(variable CMAKE_PREFIX_PATH Torch_ROOT Torch_DIR FGVL_TORCH_DIR LD_LIBRAR
 endforeach()
 set(prefix ${BUILD}/installed)
 file(REMOVE_RECURSE ${prefix})
-run("" ${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
-run("fgvl [0-9]+\\.[0-9]+\\.[0-9]+" ${prefix}/bin/fgvl --version)
+run_expecting("" ${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+run_expecting("fgvl [0-9]+\\.[0-9]+\\.[0-9]+" ${prefix}/bin/fgvl --version)
 
 set(launcher "")
 if(CCACHE)
@@ -29,10 +20,10 @@ endif()
 function(consume name source expected)
   set(consumer ${BUILD}/consumer/${name})
   file(REMOVE_RECURSE ${consumer})
-  run("" ${CMAKE_COMMAND} -S ${source} -B ${consumer} -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM} -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE=Release
+  run_expecting("" ${CMAKE_COMMAND} -S ${source} -B ${consumer} -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM} -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE=Release
       ${launcher} ${ARGN})
-  run("" ${CMAKE_COMMAND} --build ${consumer})
-  run("${expected}" ${consumer}/app)
+  run_expecting("" ${CMAKE_COMMAND} --build ${consumer})
+  run_expecting("${expected}" ${consumer}/app)
 endfunction()
 consume(everything ${SOURCE}/examples/cmake_project "itc [0-9.]+")
 # -log(e^2 / (e^2 + 3)) = 0.3408. Where none of the other modules' packages can be found.

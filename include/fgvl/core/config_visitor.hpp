@@ -1,4 +1,6 @@
 #pragma once
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -45,6 +47,16 @@ class Visitor {
   void operator()(std::string_view key, std::string& value, std::string_view doc) { visit_text(key, value, doc); }
   void operator()(std::string_view key, std::vector<std::string>& value, std::string_view doc) { visit_texts(key, value, doc); }
   void operator()(std::string_view key, std::vector<double>& value, std::string_view doc, const Range& range = {}) { visit_numbers(key, value, doc, range); }
+  /// Whole numbers, which readers and writers know as numbers.
+  void operator()(std::string_view key, std::vector<std::int64_t>& value, std::string_view doc, const Range& range = {}) {
+    std::vector<double> numbers(value.begin(), value.end());
+    visit_numbers(key, numbers, doc, range);
+    const bool whole = std::all_of(numbers.begin(), numbers.end(), [](double number) { return number == std::floor(number); });
+    check(whole, std::string(key) + ": expected whole numbers");
+    if (!whole) return;
+    value.clear();
+    for (const double number : numbers) value.push_back(static_cast<std::int64_t>(number));
+  }
   /// text -> text, in the order of the source.
   void operator()(std::string_view key, std::vector<std::pair<std::string, std::string>>& value, std::string_view doc) { visit_text_map(key, value, doc); }
 

@@ -17,7 +17,7 @@ struct Grounding {
 };
 
 /// Intersection over union of two boxes in one unit; 0 for boxes without area.
-double overlap(const data::PixelBox& a, const data::PixelBox& b);
+double box_iou(const data::PixelBox& a, const data::PixelBox& b);
 
 /// One box a text. InvalidArgument for a text of which nothing is left.
 absl::StatusOr<std::vector<Grounding>> ground(const train::ProbeInput& model, const data::TextPipeline& pipeline, const data::ImageOptions& image_options, const data::Image& image,

@@ -24,7 +24,7 @@ struct VitOptions {
   std::int64_t heads = 12;
   std::int64_t mlp_ratio = 4;
   Stem stem = Stem::kLinear;
-  std::vector<double> stem_channels{};  ///< of the convolutions but the last; empty: width / 8, width / 4, ...
+  std::vector<std::int64_t> stem_channels{};  ///< of the convolutions but the last; empty: width / 8, width / 4, ...
   PositionEmbedding position = PositionEmbedding::kSincos;
   double position_amplitude = 0.5;
 };

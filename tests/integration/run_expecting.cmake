@@ -1,0 +1,12 @@
+# run_expecting(EXPECTED COMMAND...): the command must end with 0 and print what the regular expression EXPECTED matches; what it printed is shown.
+# (ctest's PASS_REGULAR_EXPRESSION would let it crash afterwards.)
+function(run_expecting expected)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  message("${output}")
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "ended with ${code}, expected 0: ${ARGN}")
+  endif()
+  if(NOT output MATCHES "${expected}")
+    message(FATAL_ERROR "printed nothing like '${expected}': ${ARGN}")
+  endif()
+endfunction()
