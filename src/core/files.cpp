@@ -87,7 +87,9 @@ absl::Status append_to_file(const std::string& path, std::string_view text) {
   return write_whole(file.descriptor, text) ? absl::OkStatus() : system_error(path, "write", errno);
 }
 
-absl::Status write_file_atomically(const std::string& path, std::string_view content) {
+absl::Status write_file_atomically(const std::string& path, std::string_view content) { return write_file_atomically(path, std::vector<std::string_view>{content}); }
+
+absl::Status write_file_atomically(const std::string& path, const std::vector<std::string_view>& pieces) {
   if (fault_injected("enospc:", path)) return system_error(path, "write", ENOSPC);
   const std::string beside = absl::StrCat(path, ".tmp-", ::getpid());
   const auto failed = [&](const char* action) {
@@ -97,11 +99,14 @@ absl::Status write_file_atomically(const std::string& path, std::string_view con
   };
   File file{::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.descriptor < 0) return system_error(path, "create", errno);
-  if (fault_injected("kill:", path)) {
-    write_whole(file.descriptor, content.substr(0, content.size() / 2));
-    std::raise(SIGKILL);
+  const bool killed = fault_injected("kill:", path);
+  for (const std::string_view content : pieces) {
+    if (killed) {
+      write_whole(file.descriptor, content.substr(0, content.size() / 2));
+      std::raise(SIGKILL);
+    }
+    if (!write_whole(file.descriptor, content)) return failed("write");
   }
-  if (!write_whole(file.descriptor, content)) return failed("write");
   if (::fsync(file.descriptor) != 0) return failed("sync");
   if (::rename(beside.c_str(), path.c_str()) != 0) return failed("rename into place");
   if (const int error = sync_folder(path)) return system_error(path, "sync the folder of", error);

@@ -1,128 +1,81 @@
 #include "fgvl/core/safetensors.hpp"
 
-#include <algorithm>
-#include <cstring>
+#include <set>
 
 #include <absl/strings/str_cat.h>
 #include <nlohmann/json.hpp>
 #include <torch/torch.h>
 
+#include "core/mapped_file.hpp"
+#include "core/safetensors_header.hpp"
+#include "core/stored_views.hpp"
 #include "fgvl/core/files.hpp"
 
 namespace fgvl {
 namespace {
 
-constexpr std::uint64_t kMaxHeader = 100u << 20;  // the format's own limit
-
-struct NamedType {
-  const char* name;
-  at::ScalarType type;
-};
-constexpr NamedType kTypes[] = {{"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong},
-                                {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},  {"U8", at::kByte},       {"BOOL", at::kBool}};
-
-absl::Status invalid(const std::string& path, const std::string& what) {
-  return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": not a valid safetensors file: ", what)), ExitCode::kCheckpoint);
-}
-
-struct Entry {
-  std::string name;
-  at::ScalarType type;
-  std::vector<std::int64_t> shape;
-  std::uint64_t begin, end;
+struct Layout {
+  std::string header{};              ///< with its length before it
+  std::vector<Tensor> tensors{};     ///< on the CPU, contiguous, in order
+  std::uint64_t data_bytes = 0;
 };
 
-/// One entry of the header, checked against the size of the data that follows it.
-absl::StatusOr<Entry> checked_entry(const std::string& path, const std::string& name, const nlohmann::ordered_json& value, std::uint64_t data_size) {
-  const auto wrong = [&](const std::string& what) { return invalid(path, absl::StrCat("tensor \"", name, "\": ", what)); };
-  if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") || !value.contains("data_offsets")) return wrong("needs dtype, shape and data_offsets");
-  Entry entry{name, at::kFloat, {}, 0, 0};
-  const auto known = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const NamedType& type) { return value["dtype"] == type.name; });
-  if (known == std::end(kTypes)) return wrong(absl::StrCat("dtype ", value["dtype"].dump(), " is not supported"));
-  entry.type = known->type;
-  std::uint64_t bytes = c10::elementSize(entry.type);
-  if (!value["shape"].is_array()) return wrong("shape must be a list");
-  for (const auto& extent : value["shape"]) {
-    if (!extent.is_number_unsigned()) return wrong("shape must hold whole numbers >= 0");
-    const std::uint64_t size = extent.get<std::uint64_t>();
-    if (__builtin_mul_overflow(bytes, size, &bytes) || size > (1ull << 62)) return wrong("shape is too large");
-    entry.shape.push_back(static_cast<std::int64_t>(size));
+absl::StatusOr<Layout> layout(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  Layout result;
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : tensors) {
+    if (name.empty() || name == "__metadata__") return absl::InvalidArgumentError(absl::StrCat("safetensors: a tensor cannot be named \"", name, "\""));
+    if (!names.insert(name).second) return absl::InvalidArgumentError(absl::StrCat("safetensors: two tensors are named \"", name, "\""));
+    const ElementType* known = element_type(tensor.scalar_type());
+    if (known == nullptr) return absl::InvalidArgumentError(absl::StrCat("safetensors: tensor \"", name, "\" has dtype ", c10::toString(tensor.scalar_type()), ", which the format lacks"));
+    result.tensors.push_back(tensor.detach().to(at::kCPU).contiguous());
+    const std::uint64_t end = result.data_bytes + result.tensors.back().nbytes();
+    header[name] = {{"dtype", std::string(safetensors_name(*known))}, {"shape", tensor.sizes().vec()}, {"data_offsets", {result.data_bytes, end}}};
+    result.data_bytes = end;
   }
-  const auto& offsets = value["data_offsets"];
-  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) return wrong("data_offsets must be [begin, end]");
-  entry.begin = offsets[0];
-  entry.end = offsets[1];
-  if (entry.begin > entry.end || entry.end > data_size) return wrong(absl::StrCat("offsets [", entry.begin, ", ", entry.end, ") are outside the ", data_size, " bytes of data"));
-  if (entry.end - entry.begin != bytes) return wrong(absl::StrCat("its shape needs ", bytes, " bytes, its offsets hold ", entry.end - entry.begin));
-  return entry;
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::exception&) {
+    return absl::InvalidArgumentError("safetensors: a name or metadata is not valid UTF-8");
+  }
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // aligned, as the reference writer does
+  const std::uint64_t size = text.size();
+  result.header.assign(reinterpret_cast<const char*>(&size), sizeof size);
+  result.header += text;
+  return result;
 }
+
+std::string_view bytes_of(const Tensor& tensor) { return tensor.numel() == 0 ? std::string_view() : std::string_view(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()); }
 
 }  // namespace
 
 absl::StatusOr<NamedTensors> read_safetensors(const std::string& path, std::map<std::string, std::string>* metadata) {
-  absl::StatusOr<std::string> file = read_file(path);
-  if (!file.ok()) return with_exit_code(file.status(), ExitCode::kCheckpoint);
-  std::uint64_t header_size = 0;
-  if (file->size() < sizeof header_size) return invalid(path, absl::StrCat("only ", file->size(), " bytes long"));
-  std::memcpy(&header_size, file->data(), sizeof header_size);
-  if (header_size > kMaxHeader || header_size > file->size() - sizeof header_size) return invalid(path, absl::StrCat("header of ", header_size, " bytes in a file of ", file->size()));
-  const char* header_begin = file->data() + sizeof header_size;
-  const auto header = nlohmann::ordered_json::parse(header_begin, header_begin + header_size, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) return invalid(path, "the header is not a JSON object");
-  const char* data = header_begin + header_size;
-  const std::uint64_t data_size = file->size() - sizeof header_size - header_size;
-
-  std::vector<Entry> entries;
-  for (const auto& [name, value] : header.items()) {
-    if (name == "__metadata__") {
-      for (const auto& [key, text] : value.items()) {
-        if (metadata != nullptr && text.is_string()) (*metadata)[key] = text;
-      }
-      continue;
-    }
-    FGVL_ASSIGN_OR_RETURN(Entry entry, checked_entry(path, name, value, data_size));
-    entries.push_back(std::move(entry));
-  }
-  std::vector<const Entry*> in_order;
-  for (const Entry& entry : entries) in_order.push_back(&entry);
-  std::sort(in_order.begin(), in_order.end(), [](const Entry* a, const Entry* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
-  std::uint64_t expected = 0;
-  for (const Entry* entry : in_order) {
-    if (entry->begin != expected) return invalid(path, absl::StrCat("tensor \"", entry->name, "\" begins at ", entry->begin, " where ", expected, " was expected (overlap or hole)"));
-    expected = entry->end;
-  }
-  if (expected != data_size) return invalid(path, absl::StrCat(data_size - expected, " bytes at the end belong to no tensor"));
-
-  NamedTensors tensors;
-  for (const Entry& entry : entries) {
-    Tensor tensor = at::empty(entry.shape, entry.type);
-    std::memcpy(tensor.data_ptr(), data + entry.begin, entry.end - entry.begin);
-    tensors.emplace_back(entry.name, std::move(tensor));
-  }
+  FGVL_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::open(path));
+  absl::StatusOr<SafetensorsHeader> header = parse_safetensors(file->bytes());
+  if (!header.ok()) return with_exit_code(annotate(header.status(), path), ExitCode::kCheckpoint);
+  if (metadata != nullptr) metadata->insert(header->metadata.begin(), header->metadata.end());
+  absl::StatusOr<NamedTensors> tensors = stored_views(file, header->tensors, /*big_endian=*/false);
+  if (!tensors.ok()) return with_exit_code(annotate(tensors.status(), path), ExitCode::kCheckpoint);
   return tensors;
 }
 
 absl::StatusOr<std::string> to_safetensors(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
-  std::vector<Tensor> host;
-  std::uint64_t offset = 0;
-  for (const auto& [name, tensor] : tensors) {
-    if (header.contains(name)) return absl::InvalidArgumentError(absl::StrCat("safetensors: two tensors are named \"", name, "\""));
-    const auto known = std::find_if(std::begin(kTypes), std::end(kTypes), [&, type = tensor.scalar_type()](const NamedType& named) { return named.type == type; });
-    if (known == std::end(kTypes)) return absl::InvalidArgumentError(absl::StrCat("safetensors: tensor \"", name, "\" has dtype ", c10::toString(tensor.scalar_type()), ", which the format lacks"));
-    host.push_back(tensor.detach().to(at::kCPU).contiguous());
-    header[name] = {{"dtype", known->name}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, offset + host.back().nbytes()}}};
-    offset += host.back().nbytes();
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // aligned, as the reference writer does
-  const std::uint64_t header_size = text.size();
-  std::string bytes(reinterpret_cast<const char*>(&header_size), sizeof header_size);
-  bytes.reserve(sizeof header_size + header_size + offset);
-  bytes += text;
-  for (const Tensor& tensor : host) bytes.append(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
+  FGVL_ASSIGN_OR_RETURN(const Layout parts, layout(tensors, metadata));
+  std::string bytes;
+  bytes.reserve(parts.header.size() + parts.data_bytes);
+  bytes += parts.header;
+  for (const Tensor& tensor : parts.tensors) bytes += bytes_of(tensor);
   return bytes;
+}
+
+absl::Status write_safetensors(const std::string& path, const NamedTensors& tensors, const std::map<std::string, std::string>& metadata) {
+  FGVL_ASSIGN_OR_RETURN(const Layout parts, layout(tensors, metadata));
+  std::vector<std::string_view> pieces = {parts.header};
+  for (const Tensor& tensor : parts.tensors) pieces.push_back(bytes_of(tensor));
+  return write_file_atomically(path, pieces);
 }
 
 }  // namespace fgvl

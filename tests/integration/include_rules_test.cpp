@@ -21,7 +21,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"eval", {"core", "data", "models", "losses", "train", "eval"}},
 };
 /// Only what is read here may know YAML, Abseil or files.
-const std::set<std::string> kConfigHeaders = {"core/config.hpp", "core/files.hpp", "core/safetensors.hpp", "core/status.hpp"};
+const std::set<std::string> kConfigHeaders = {"core/checkpoint_file.hpp", "core/config.hpp", "core/files.hpp", "core/safetensors.hpp", "core/status.hpp"};
 
 struct Include {
   fs::path file;
