@@ -527,7 +527,6 @@ class Machine {
         const Ref child = graph_.items_of(value)[next++];
         if (state[child] == kOpen) return wrong_at(graph_.at(child).place, "the container made here contains itself; cyclic references are refused");
         if (state[child] == kNew) {
-          if (path.size() > kMaxDepth) return wrong_at(graph_.at(child).place, absl::StrCat("values are nested more than ", kMaxDepth, " deep"));
           path.emplace_back(child, 0);
         } else {
           height[ref] = std::max<std::uint16_t>(height[ref], static_cast<std::uint16_t>(height[child] + 1));
