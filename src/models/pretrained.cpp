@@ -1,45 +1,203 @@
 #include "fgvl/models/pretrained.hpp"
 
+#include <algorithm>
+#include <cstring>
+#include <iomanip>
+#include <set>
 #include <sstream>
 #include <vector>
 
 #include <torch/torch.h>
 
+#include "fgvl/core/glob.hpp"
+
 namespace fgvl::models {
 namespace {
 
-struct Prefix {
-  const char* ours;
-  const char* theirs;
+struct OutcomeText {
+  LoadOutcome outcome;
+  const char* word;
 };
-// Terms are found by what they hold, because their names are the user's.
-constexpr Prefix kTermParts[] = {{".itm_head.", "itm_head."},
-                                 {".temperature.temp", "temp"},
-                                 {".dense.", "text_encoder.cls.predictions.transform.dense."},
-                                 {".LayerNorm.", "text_encoder.cls.predictions.transform.LayerNorm."},
-                                 {".bias", "text_encoder.cls.predictions.bias"}};
+/// In the order of the table.
+constexpr OutcomeText kOutcomes[] = {{LoadOutcome::kMissing, "MISSING"},
+                                     {LoadOutcome::kUnexpected, "UNEXPECTED"},
+                                     {LoadOutcome::kUnfit, "UNFIT"},
+                                     {LoadOutcome::kMissingAllowed, "missing, allowed"},
+                                     {LoadOutcome::kUnexpectedAllowed, "unexpected, allowed"},
+                                     {LoadOutcome::kReshaped, "reshaped"},
+                                     {LoadOutcome::kLoaded, "loaded"},
+                                     {LoadOutcome::kTied, "tied"},
+                                     {LoadOutcome::kDerived, "derived"}};
+
+bool is_problem(LoadOutcome outcome) { return outcome == LoadOutcome::kMissing || outcome == LoadOutcome::kUnexpected || outcome == LoadOutcome::kUnfit; }
+
+const char* word(LoadOutcome outcome) {
+  for (const OutcomeText& one : kOutcomes) {
+    if (one.outcome == outcome) return one.word;
+  }
+  return "";
+}
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::ostringstream text;
+  text << shape;
+  return text.str();
+}
+
+const TiedName* find_tie(const NameMap& names, const std::string& name) {
+  const auto found = std::find_if(names.ties.begin(), names.ties.end(), [&](const TiedName& tie) { return tie.name == name; });
+  return found == names.ties.end() ? nullptr : &*found;
+}
+
+bool same_values(const Tensor& a, const Tensor& b) {
+  if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
+  if (a.numel() == 0 || a.const_data_ptr() == b.const_data_ptr()) return true;
+  const Tensor first = a.contiguous(), second = b.contiguous();  // bytes, not values: NaN equals itself here
+  return std::memcmp(first.const_data_ptr(), second.const_data_ptr(), first.nbytes()) == 0;
+}
+
+std::string line(const LoadRow& row) {
+  std::ostringstream text;
+  text << std::left << std::setw(20) << word(row.outcome) << "  " << (row.name.empty() ? row.official : row.name);
+  if (!row.name.empty() && !row.official.empty() && row.name != row.official) text << " <- " << row.official;
+  if (!row.note.empty()) text << "  " << row.note;
+  return text.str();
+}
 
 }  // namespace
 
-std::string xvlm_name(const std::string& name, std::int64_t text_layers) {
-  const auto after = [&](const std::string& prefix) { return name.substr(prefix.size()); };
-  const std::string fusion = "model.fusion_encoder.layer.", text = "model.text_encoder.", model = "model.", losses = "losses.";
-  if (name.rfind(fusion, 0) == 0) {
-    const std::string rest = after(fusion);
-    const std::size_t dot = rest.find('.');
-    return "text_encoder.bert.encoder.layer." + std::to_string(std::stoll(rest.substr(0, dot)) + text_layers) + rest.substr(dot);
-  }
-  if (name.rfind(text + "layer.", 0) == 0) return "text_encoder.bert.encoder." + after(text);
-  if (name.rfind(text, 0) == 0) return "text_encoder.bert." + after(text);
-  if (name.rfind(model, 0) == 0) return after(model);
-  if (name.rfind(losses, 0) == 0) {
-    const std::size_t dot = name.find('.', losses.size());
-    const std::string rest = name.substr(dot);
-    for (const Prefix& part : kTermParts) {
-      if (rest.rfind(part.ours, 0) == 0) return part.theirs + rest.substr(std::string(part.ours).size());
+std::int64_t LoadReport::count(LoadOutcome outcome) const {
+  return std::count_if(rows.begin(), rows.end(), [&](const LoadRow& row) { return row.outcome == outcome; });
+}
+
+bool LoadReport::ok() const {
+  return std::none_of(rows.begin(), rows.end(), [](const LoadRow& row) { return is_problem(row.outcome); });
+}
+
+std::string LoadReport::table() const {
+  std::ostringstream text;
+  for (const OutcomeText& one : kOutcomes) {
+    for (const LoadRow& row : rows) {
+      if (row.outcome == one.outcome) text << line(row) << '\n';
     }
   }
-  return name;
+  bool first = true;
+  for (const OutcomeText& one : kOutcomes) {
+    if (count(one.outcome) == 0) continue;
+    text << (first ? "" : ", ") << count(one.outcome) << ' ' << one.word;
+    first = false;
+  }
+  text << '\n';
+  return text.str();
+}
+
+std::string LoadReport::problems() const {
+  constexpr int kShown = 8;
+  std::ostringstream text;
+  std::int64_t count = 0;
+  for (const LoadRow& row : rows) {
+    if (is_problem(row.outcome) && ++count <= kShown) text << "\n  " << line(row);
+  }
+  if (count > kShown) text << "\n  ... and " << count - kShown << " more";
+  return text.str();
+}
+
+LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets, const std::vector<std::pair<std::string, Tensor>>& checkpoint, const LoadOptions& options) {
+  torch::NoGradGuard guard;
+  LoadReport report;
+  std::map<std::string, Tensor> stored(checkpoint.begin(), checkpoint.end());
+  std::set<std::string> used;
+  struct Copy {
+    Tensor target, source, original;
+  };
+  std::vector<Copy> copies;
+  const auto derived = [&](const std::string& official) { return options.names != nullptr && matches_any(options.names->derived, official); };
+  for (const auto& [name, target] : targets) {
+    const std::string official = options.names != nullptr ? to_official(*options.names, name, options.text_layers).value_or(name) : name;
+    const auto found = stored.find(official);
+    if (found == stored.end()) {
+      if (derived(official)) {
+        report.rows.push_back({LoadOutcome::kDerived, name, "", ""});
+        continue;
+      }
+      const bool allowed = matches_any(options.allow_missing, name) || matches_any(options.allow_missing, official);
+      report.rows.push_back({allowed ? LoadOutcome::kMissingAllowed : LoadOutcome::kMissing, name, official == name ? "" : official, "not in the checkpoint"});
+      continue;
+    }
+    used.insert(official);
+    const Tensor& source = found->second;
+    if (at::isFloatingType(source.scalar_type()) != at::isFloatingType(target.scalar_type())) {
+      report.rows.push_back({LoadOutcome::kUnfit, name, official, std::string("holds ") + c10::toString(source.scalar_type()) + ", the model has " + c10::toString(target.scalar_type())});
+      continue;
+    }
+    const std::string shapes = shape_text(source.sizes()) + " in the checkpoint, " + shape_text(target.sizes()) + " in the model";
+    if (source.sizes() == target.sizes()) {
+      copies.push_back({target, source, source});
+      report.rows.push_back({LoadOutcome::kLoaded, name, official, shape_text(source.sizes())});
+      continue;
+    }
+    if (derived(official)) {  // of another image size: the model's own is right
+      report.rows.push_back({LoadOutcome::kDerived, name, official, shapes});
+      continue;
+    }
+    const Tensor reshaped = options.reshape ? options.reshape(name, source, target.sizes()) : Tensor();
+    if (!reshaped.defined() || reshaped.sizes() != target.sizes()) {
+      report.rows.push_back({LoadOutcome::kUnfit, name, official, shapes});
+      continue;
+    }
+    copies.push_back({target, reshaped, source});
+    report.rows.push_back({LoadOutcome::kReshaped, name, official, shapes});
+  }
+  for (const auto& [name, tensor] : checkpoint) {
+    if (used.count(name) > 0) continue;
+    const TiedName* tie = options.names != nullptr ? find_tie(*options.names, name) : nullptr;
+    if (tie != nullptr && used.count(tie->same_as) == 0) tie = nullptr;
+    if (tie != nullptr) {
+      const Tensor& first = stored.at(tie->same_as);
+      const bool equal = same_values(first, tensor);
+      report.rows.push_back({equal ? LoadOutcome::kTied : LoadOutcome::kUnfit, "", name, (equal ? "same as " : "should be the same as ") + tie->same_as});
+    } else if (derived(name)) {
+      report.rows.push_back({LoadOutcome::kDerived, "", name, ""});
+    } else {
+      report.rows.push_back({matches_any(options.allow_unexpected, name) ? LoadOutcome::kUnexpectedAllowed : LoadOutcome::kUnexpected, "", name, shape_text(tensor.sizes()) + ", which the model lacks"});
+    }
+  }
+  if (!report.ok()) return report;
+  for (Copy& copy : copies) {
+    copy.target.copy_(copy.source);
+    if (options.done) options.done(copy.original);
+  }
+  return report;
+}
+
+Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoint, const NameMap& from, const NameMap& to) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : checkpoint) names.push_back(name);
+  const std::int64_t text_layers = text_layers_of(names);
+  const std::map<std::string, Tensor> stored(checkpoint.begin(), checkpoint.end());
+  Translated result;
+  std::map<std::string, Tensor> written;
+  for (const auto& [name, tensor] : checkpoint) {
+    if (const TiedName* tie = find_tie(from, name); tie != nullptr && stored.count(tie->same_as) > 0) {
+      if (!same_values(stored.at(tie->same_as), tensor)) result.problems.push_back(name + " should be the same as " + tie->same_as + " and is not");
+      continue;
+    }
+    const std::optional<std::string> ours = to_ours(from, name, text_layers), theirs = ours ? to_official(to, *ours, text_layers) : std::nullopt;
+    if (!theirs) {
+      result.problems.push_back(name + " has no name in " + to.title);
+      continue;
+    }
+    if (const auto [found, added] = written.emplace(*theirs, tensor); added) {
+      result.tensors.emplace_back(*theirs, tensor);
+    } else if (!same_values(found->second, tensor)) {
+      result.problems.push_back("two different tensors would be " + *theirs + ", one of them " + name);
+    }
+  }
+  for (const TiedName& tie : to.ties) {
+    const auto first = written.find(tie.same_as);
+    if (first != written.end() && written.count(tie.name) == 0) result.tensors.emplace_back(tie.name, first->second);
+  }
+  return result;
 }
 
 std::vector<std::pair<std::string, Tensor>> named_state(const torch::nn::Module& module, const std::string& prefix) {

@@ -8,12 +8,9 @@
 #include <torch/nn/module.h>
 
 #include "fgvl/core/tensor.hpp"
+#include "fgvl/models/name_map.hpp"
 
 namespace fgvl::models {
-
-/// The official X-VLM name of one of our parameters ("model.fusion.encoder.layer.0..." -> "text_encoder.bert.encoder.layer.6..."); `text_layers` is
-/// the number of text layers before fusion. Names are as in a checkpoint: "model.<parameter>" or "losses.<term>.<parameter>".
-std::string xvlm_name(const std::string& name, std::int64_t text_layers);
 
 /// Copies tensors into the parameters and buffers of `module`, whose names are `prefix` + the module's own, found in `tensors` under `rename(name)`.
 /// Throws c10::Error that lists every missing tensor and every difference in shape; nothing is changed then.
@@ -22,5 +19,61 @@ void load_tensors(torch::nn::Module& module, const std::string& prefix, const st
 
 /// Every parameter and buffer of `module` by name, in a fixed order.
 std::vector<std::pair<std::string, Tensor>> named_state(const torch::nn::Module& module, const std::string& prefix);
+
+/// A checkpoint under the names of another family (one of the two is "fgvl", or both are the same).
+struct Translated {
+  std::vector<std::pair<std::string, Tensor>> tensors{};
+  std::vector<std::string> problems{};  ///< names without a rule, two tensors for one name, tied names with different values; empty: all went well
+};
+/// Second names of tied tensors are left out of ours and put back into official ones, so that there and back gives what was there.
+Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoint, const NameMap& from, const NameMap& to);
+
+/// What became of one tensor when weights were loaded.
+enum class LoadOutcome {
+  kLoaded,
+  kReshaped,           ///< loaded after LoadOptions::reshape (interpolated)
+  kTied,               ///< a second name of a tensor that was loaded
+  kDerived,            ///< not a weight: follows from the model's sizes
+  kMissing,            ///< the model has it, the checkpoint does not
+  kMissingAllowed,
+  kUnexpected,         ///< the checkpoint has it, the model does not
+  kUnexpectedAllowed,
+  kUnfit,              ///< another shape or kind of number, or a tied name with other values
+};
+
+struct LoadRow {
+  LoadOutcome outcome = LoadOutcome::kLoaded;
+  std::string name{};      ///< ours; "" for what only the checkpoint has
+  std::string official{};  ///< in the checkpoint; "" for what only the model has
+  std::string note{};      ///< shapes, and why it does not fit
+};
+
+/// One row for every tensor of the model and of the checkpoint.
+struct LoadReport {
+  std::vector<LoadRow> rows{};
+  std::int64_t count(LoadOutcome outcome) const;
+  /// Nothing is missing, unexpected or unfit except what was allowed. Otherwise the model was not changed.
+  bool ok() const;
+  /// All rows as text, what did not fit first, and a line of counts.
+  std::string table() const;
+  /// The first rows that did not fit, as lines of a message.
+  std::string problems() const;
+};
+
+struct LoadOptions {
+  const NameMap* names = nullptr;               ///< of the checkpoint; null: its names are ours
+  std::int64_t text_layers = 0;                 ///< layers of the text encoder before fusion
+  std::vector<std::string> allow_missing{};     ///< globs of our names or official ones
+  std::vector<std::string> allow_unexpected{};  ///< globs of names in the checkpoint
+  /// Called for a tensor whose shape differs from the model's: gives one of the wanted shape (position embeddings and bias tables of another image size), or an
+  /// undefined one where that is not possible.
+  std::function<Tensor(const std::string& name, const Tensor& stored, at::IntArrayRef wanted)> reshape{};
+  /// Called when a stored tensor was copied and is not needed any more (CheckpointFile::release).
+  std::function<void(const Tensor&)> done{};
+};
+
+/// Copies a checkpoint's tensors into `targets` (as named_state gives them, several modules in one list), strictly: either everything fits or nothing is changed.
+/// Floating-point numbers are converted between each other, never to or from integers.
+LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets, const std::vector<std::pair<std::string, Tensor>>& checkpoint, const LoadOptions& options = {});
 
 }  // namespace fgvl::models

@@ -1,0 +1,52 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace fgvl::models {
+
+/// One line of a name map. Both sides are equal-length beginnings of names, or whole names where they do not end in a dot. `#` is a layer's number,
+/// `*` the name that a user gave a loss.
+struct NameRule {
+  std::string ours{};              ///< "model.fusion_encoder.layer.#."
+  std::string official{};          ///< "text_encoder.bert.encoder.layer.#."
+  std::string term{};              ///< what `*` becomes when official names are translated to ours
+  bool after_text_layers = false;  ///< official layer = our layer + number of text layers
+};
+
+/// A second official name of one tensor. Checkpoints hold both; ours hold the first.
+struct TiedName {
+  std::string name{}, same_as{};
+};
+
+/// The names of one family of official checkpoints, as data: the one place that knows them.
+struct NameMap {
+  std::string family{};                 ///< "xvlm"
+  std::string title{};                  ///< "X-VLM (zengyan-97/X-VLM)"
+  std::vector<std::string> required{};  ///< globs; a checkpoint in which each fits some name is of this family
+  std::vector<NameRule> rules{};        ///< empty: recognised, but its names are not translated
+  std::vector<TiedName> ties{};
+  std::vector<std::string> derived{};   ///< globs of official names: tables that follow from the model's sizes and are not weights
+};
+
+/// Every known family, the more particular first.
+const std::vector<NameMap>& name_maps();
+/// Null when there is none.
+const NameMap* find_name_map(const std::string& family);
+/// The family of a checkpoint with these names; null when none fits.
+const NameMap* recognise(const std::vector<std::string>& names);
+
+/// Our name ("model.*", "losses.<term>.*", as in a checkpoint of this library) as an official one, and back; nothing where no rule fits.
+/// `text_layers`: layers of the text encoder before fusion.
+std::optional<std::string> to_official(const NameMap& map, const std::string& ours, std::int64_t text_layers);
+std::optional<std::string> to_ours(const NameMap& map, const std::string& official, std::int64_t text_layers);
+
+/// The number of text layers before fusion, read off the names of a checkpoint, ours or official; 0 where it cannot be seen.
+std::int64_t text_layers_of(const std::vector<std::string>& names);
+
+/// The official X-VLM name of one of our parameters ("model.fusion_encoder.layer.0..." -> "text_encoder.bert.encoder.layer.6..."); a name that no rule knows
+/// stays as it is.
+std::string xvlm_name(const std::string& name, std::int64_t text_layers);
+
+}  // namespace fgvl::models

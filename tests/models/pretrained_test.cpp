@@ -1,0 +1,173 @@
+#include <torch/torch.h>
+
+#include "fgvl/core/glob.hpp"
+#include "fgvl/models/pretrained.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl::models {
+namespace {
+
+using Tensors = std::vector<std::pair<std::string, Tensor>>;
+
+const NameMap& xvlm() { return *find_name_map("xvlm"); }
+
+/// A model of four tensors under our names.
+Tensors targets() {
+  return {{"model.text_encoder.embeddings.word_embeddings.weight", torch::zeros({5, 2})},
+          {"model.fusion_encoder.layer.0.crossattention.self.query.weight", torch::zeros({2, 2})},
+          {"losses.words.bias", torch::zeros({5})},
+          {"model.vision_encoder.layers.0.attn.relative_position_index", torch::zeros({2}, at::kLong)}};
+}
+
+/// Its official checkpoint, after 3 text layers.
+Tensors official() {
+  const Tensor words = torch::randn({5, 2}), bias = torch::randn({5});
+  return {{"text_encoder.bert.embeddings.word_embeddings.weight", words},
+          {"text_encoder.bert.encoder.layer.3.crossattention.self.query.weight", torch::randn({2, 2})},
+          {"text_encoder.cls.predictions.bias", bias},
+          {"text_encoder.cls.predictions.decoder.weight", words},
+          {"text_encoder.cls.predictions.decoder.bias", bias.clone()},
+          {"text_encoder.bert.embeddings.position_ids", torch::arange(4)}};
+}
+
+LoadOptions options() { return {.names = &xvlm(), .text_layers = 3}; }
+
+TEST_CASE("globs: a star takes any characters, dots too", "[pretrained]") {
+  CHECK(matches_glob("vision.*", "vision.layers.0.weight"));
+  CHECK(matches_glob("*.layer.?.*.bias", "text.layer.7.output.dense.bias"));
+  CHECK(matches_glob("a*b*c", "abbbc"));
+  CHECK(matches_glob("*", ""));
+  CHECK_FALSE(matches_glob("vision", "vision.layers"));
+  CHECK_FALSE(matches_glob("*.bias", "bias.weight"));
+  CHECK_FALSE(matches_glob("a?c", "ac"));
+}
+
+TEST_CASE("name maps translate both ways, and layers move by the number of text layers", "[pretrained]") {
+  const std::vector<std::pair<std::string, std::string>> pairs = {
+      {"model.fusion_encoder.layer.0.crossattention.self.key.weight", "text_encoder.bert.encoder.layer.6.crossattention.self.key.weight"},
+      {"model.text_encoder.layer.5.output.dense.bias", "text_encoder.bert.encoder.layer.5.output.dense.bias"},
+      {"model.text_encoder.embeddings.LayerNorm.weight", "text_encoder.bert.embeddings.LayerNorm.weight"},
+      {"model.vision_encoder.layers.2.blocks.11.attn.qkv.weight", "vision_encoder.layers.2.blocks.11.attn.qkv.weight"},
+      {"model.bbox_head.0.weight", "bbox_head.0.weight"},
+      {"losses.itm.itm_head.1.bias", "itm_head.1.bias"},
+      {"losses.itc.temperature.temp", "temp"},
+      {"losses.mlm.dense.weight", "text_encoder.cls.predictions.transform.dense.weight"},
+      {"losses.mlm.LayerNorm.bias", "text_encoder.cls.predictions.transform.LayerNorm.bias"},
+      {"losses.mlm.bias", "text_encoder.cls.predictions.bias"}};
+  for (const auto& [ours, theirs] : pairs) {
+    CHECK(to_official(xvlm(), ours, 6) == theirs);
+    CHECK(to_ours(xvlm(), theirs, 6) == ours);
+  }
+  // Terms carry the user's names.
+  CHECK(to_official(xvlm(), "losses.any name.itm_head.0.weight", 6) == "itm_head.0.weight");
+  CHECK_FALSE(to_official(xvlm(), "losses.foil.head.weight", 6).has_value());
+  CHECK_FALSE(to_ours(xvlm(), "visual_encoder.cls_token", 6).has_value());
+}
+
+TEST_CASE("families are recognised by their names", "[pretrained]") {
+  const auto family = [](const std::vector<std::string>& names) {
+    const NameMap* map = recognise(names);
+    return map == nullptr ? std::string() : map->family;
+  };
+  CHECK(family({"vision_encoder.norm.weight", "text_encoder.bert.encoder.layer.6.crossattention.self.key.bias", "vision_proj.weight"}) == "xvlm");
+  CHECK(family({"model.vision_encoder.x", "model.text_encoder.x", "model.fusion_encoder.x", "model.vision_proj.weight"}) == "fgvl");
+  CHECK(family({"visual_encoder.cls_token", "text_encoder.bert.embeddings.LayerNorm.bias", "vision_proj.weight"}) == "albef");
+  CHECK(family({"visual_encoder.cls_token", "text_encoder.bert.embeddings.LayerNorm.bias", "vision_proj.weight", "image_idx_queue"}) == "pevl");
+  CHECK(family({"visual_encoder.cls_token", "text_decoder.bert.embeddings.LayerNorm.bias"}) == "blip");
+  CHECK(family({"visual.proj", "transformer.resblocks.0.ln_1.bias", "logit_scale"}) == "clip");
+  CHECK(family({"fc.weight"}).empty());
+  CHECK(text_layers_of({"text_encoder.bert.encoder.layer.7.crossattention.x", "text_encoder.bert.encoder.layer.6.crossattention.x", "text_encoder.bert.encoder.layer.5.x"}) == 6);
+  CHECK(text_layers_of({"model.text_encoder.layer.0.x", "model.text_encoder.layer.3.x"}) == 4);
+}
+
+TEST_CASE("loading: tied names and derived tables are neither missing nor unexpected", "[pretrained]") {
+  const Tensors model = targets(), file = official();
+  const LoadReport report = load_named(model, file, options());
+  INFO(report.table());
+  CHECK(report.ok());
+  CHECK(report.count(LoadOutcome::kLoaded) == 3);
+  CHECK(report.count(LoadOutcome::kTied) == 2);
+  CHECK(report.count(LoadOutcome::kDerived) == 2);
+  CHECK(at::equal(model[0].second, file[0].second));
+  CHECK(at::equal(model[1].second, file[1].second));
+  CHECK_THAT(report.table(), Catch::Contains("losses.words.bias <- text_encoder.cls.predictions.bias") && Catch::Contains("3 loaded, 2 tied, 2 derived"));
+}
+
+TEST_CASE("loading: what does not fit is named, and then nothing is changed", "[pretrained]") {
+  const auto refused = [](Tensors file, LoadOutcome outcome, const std::string& part) {
+    const Tensors model = targets();
+    const LoadReport report = load_named(model, file, options());
+    INFO(report.table());
+    CHECK_FALSE(report.ok());
+    CHECK(report.count(outcome) == 1);
+    CHECK_THAT(report.problems(), Catch::Contains(part));
+    for (const auto& [name, tensor] : model) CHECK(tensor.abs().sum().item<double>() == 0);
+  };
+  Tensors file = official();
+  file.erase(file.begin() + 1);
+  refused(file, LoadOutcome::kMissing, "MISSING");
+  file = official();
+  file.emplace_back("momentum.weight", torch::ones({1}));
+  refused(file, LoadOutcome::kUnexpected, "momentum.weight");
+  file = official();
+  file[1].second = torch::ones({3, 2});
+  refused(file, LoadOutcome::kUnfit, "[3, 2] in the checkpoint, [2, 2] in the model");
+  file = official();
+  file[1].second = torch::ones({2, 2}, at::kLong);
+  refused(file, LoadOutcome::kUnfit, "holds Long");
+  file = official();
+  file[4].second = torch::ones({5});
+  refused(file, LoadOutcome::kUnfit, "should be the same as text_encoder.cls.predictions.bias");
+}
+
+TEST_CASE("loading: globs allow what may differ, half precision is converted, and a hook reshapes", "[pretrained]") {
+  Tensors file = official();
+  file[1].second = torch::ones({2, 2}).to(at::kHalf);
+  file.emplace_back("momentum.weight", torch::ones({1}));
+  file[0].second = torch::randn({7, 2});
+  file.erase(file.begin() + 2, file.begin() + 5);
+  LoadOptions allowing = options();
+  allowing.allow_missing = {"losses.*"};
+  allowing.allow_unexpected = {"momentum.*"};
+  std::vector<std::string> asked;
+  allowing.reshape = [&](const std::string& name, const Tensor& stored, at::IntArrayRef wanted) {
+    asked.push_back(name);
+    return stored.slice(0, 0, wanted[0]);
+  };
+  int done = 0;
+  allowing.done = [&](const Tensor&) { ++done; };
+  const Tensors model = targets();
+  const LoadReport report = load_named(model, file, allowing);
+  INFO(report.table());
+  CHECK(report.ok());
+  CHECK(asked == std::vector<std::string>{"model.text_encoder.embeddings.word_embeddings.weight"});
+  CHECK(report.count(LoadOutcome::kReshaped) == 1);
+  CHECK(report.count(LoadOutcome::kMissingAllowed) == 1);
+  CHECK(report.count(LoadOutcome::kUnexpectedAllowed) == 1);
+  CHECK(at::equal(model[0].second, file[0].second.slice(0, 0, 5)));
+  CHECK(at::equal(model[1].second, torch::ones({2, 2})));
+  CHECK(done == 2);
+}
+
+TEST_CASE("translating there and back gives every tensor back, and refuses what has no name", "[pretrained]") {
+  const Tensors file = official();
+  const NameMap& fgvl = *find_name_map("fgvl");
+  const Translated ours = translate(file, xvlm(), fgvl);
+  CHECK(ours.problems.empty());
+  CHECK(ours.tensors.size() == 4);
+  Tensors with_text_layers = ours.tensors;  // three text layers, so that the numbers can be found again
+  with_text_layers.emplace_back("model.text_encoder.layer.2.output.dense.bias", torch::ones({1}));
+  const Translated back = translate(with_text_layers, fgvl, xvlm());
+  CHECK(back.problems.empty());
+  const std::map<std::string, Tensor> found(back.tensors.begin(), back.tensors.end());
+  for (const auto& [name, tensor] : file) {
+    INFO(name);
+    REQUIRE(found.count(name) == 1);
+    CHECK(at::equal(found.at(name), tensor));
+  }
+  CHECK(translate({{"losses.foil.head.weight", torch::ones({1})}}, fgvl, xvlm()).problems == std::vector<std::string>{"losses.foil.head.weight has no name in X-VLM"});
+  CHECK(translate({{"losses.a.bias", torch::ones({1})}, {"losses.b.bias", torch::zeros({1})}}, fgvl, xvlm()).problems.size() == 1);
+}
+
+}  // namespace
+}  // namespace fgvl::models
