@@ -6,11 +6,11 @@
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
-#include <c10/util/Exception.h>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "fgvl/core/checkpoint_file.hpp"
 #include "fgvl/core/files.hpp"
 #include "fgvl/models/pretrained.hpp"
 #include "train/checkpoint_files.hpp"
@@ -159,15 +159,37 @@ NamedTensors run_weights(const models::Model& model, const losses::Criterion& cr
 }
 
 absl::Status load_weights(const std::string& checkpoint, models::Model& model, losses::Criterion& criterion) {
-  FGVL_ASSIGN_OR_RETURN(const NamedTensors tensors, read_safetensors((fs::path(checkpoint) / "model.safetensors").string()));
-  const std::map<std::string, Tensor> by_name(tensors.begin(), tensors.end());
-  try {
-    models::load_tensors(model, "model.", by_name);
-    models::load_tensors(criterion, "losses.", by_name);
-  } catch (const c10::Error& mismatch) {
-    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(checkpoint, ": ", mismatch.what_without_backtrace())), ExitCode::kCheckpoint);
+  FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint((fs::path(checkpoint) / "model.safetensors").string()));
+  models::LoadOptions options{.names = models::find_name_map("fgvl"), .done = [&](const Tensor& tensor) { file.release(tensor); }};
+  const models::LoadReport report = models::load_named(run_weights(model, criterion), file.tensors, options);
+  if (report.ok()) return absl::OkStatus();
+  return with_exit_code(absl::InvalidArgumentError(absl::StrCat(checkpoint, ": the checkpoint belongs to another model or other losses:", report.problems())), ExitCode::kCheckpoint);
+}
+
+absl::StatusOr<std::string> initialize_from(const InitFrom& from, models::Model& model, losses::Criterion& criterion) {
+  std::string path = from.path;
+  std::error_code error;
+  if (fs::exists(fs::path(path) / kManifest, error) || fs::exists(fs::path(path) / "checkpoints", error)) {
+    FGVL_ASSIGN_OR_RETURN(path, find_checkpoint(path));
   }
-  return absl::OkStatus();
+  FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint(path));
+  std::vector<std::string> names, own;
+  for (const auto& [name, tensor] : file.tensors) names.push_back(name);
+  const models::NameMap* map = models::recognise(names);
+  if (map == nullptr || map->rules.empty()) {
+    const std::string what = map == nullptr ? "its names belong to no known family" : absl::StrCat("these are weights of ", map->title, ", whose names this version cannot translate");
+    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": cannot start from it: ", what, "; X-VLM and fgvl are read (the first name is \"", names.empty() ? "" : names.front(), "\")")), ExitCode::kCheckpoint);
+  }
+  const NamedTensors targets = run_weights(model, criterion);
+  for (const auto& [name, tensor] : targets) own.push_back(name);
+  const models::LoadReport report = models::load_named(targets, file.tensors,
+                                                       {.names = map, .text_layers = models::text_layers_of(own), .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
+                                                        .done = [&](const Tensor& tensor) { file.release(tensor); }});
+  if (!report.ok()) {
+    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": its weights do not fit the model of this configuration (name what may differ in init_allow_missing and init_allow_unexpected):", report.problems())),
+                          ExitCode::kCheckpoint);
+  }
+  return absl::StrCat(path, ": ", format_name(file.format), ", names of ", map->title, "\n\n", report.table());
 }
 
 absl::StatusOr<LoadedRun> load_run(const std::string& path, const RunRegistries& registries, const std::vector<std::string>& overrides, std::vector<std::string>* notes) {

@@ -63,6 +63,9 @@ void visit_fields(config::Visitor& visitor, RunConfig& config) {
   visitor("device", config.device, "auto, cpu, cuda or cuda:N");
   visitor("threads", config.threads, "of tensor operations; 0: as many as cores", {0, 4096});
   visitor("model", config.model, "what is trained");
+  visitor("init_from", config.init_from, "weights to start from: an official checkpoint, a safetensors file, a folder or a run; every tensor must fit");
+  visitor("init_allow_missing", config.init_allow_missing, "names, with * and ?, that the weights need not have");
+  visitor("init_allow_unexpected", config.init_allow_unexpected, "names, with * and ?, of weights that are left out");
   visitor.entries("losses", config.losses, losses::TermConfig{Choice<losses::LossTermPtr, FeatureSpec>(config.registries.terms, ""), 1.0, {}}, "terms of the criterion by name; null removes one");
   visitor("data", config.data, "what it is trained on");
   visitor("train", config.train, "how it is trained");

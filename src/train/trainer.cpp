@@ -55,6 +55,7 @@ struct Trainer::Impl {
   bool probed = false;  ///< the probes at the end have run
   std::int64_t images_trained = 0;
   Metrics last_metrics;
+  std::string init_table;  ///< what became of the weights of init_from; empty when there were none
   Progress silent;
 
   Progress& progress() { return options.progress != nullptr ? *options.progress : silent; }
@@ -102,12 +103,25 @@ struct Trainer::Impl {
     if (used && !options.resume) {
       return absl::InvalidArgumentError(absl::StrCat(options.out, ": this folder already holds something; go on with --resume latest, choose another with --out, or remove it"));
     }
+    if (!used) FGVL_RETURN_IF_ERROR(start_from_weights());
     fs::create_directories(options.out + "/checkpoints", error);
     if (error) return with_exit_code(absl::PermissionDeniedError(absl::StrCat(options.out, ": cannot create: ", error.message())), ExitCode::kCheckpoint);
     if (used) FGVL_RETURN_IF_ERROR(resume());
+    if (used && saved_step < 0) FGVL_RETURN_IF_ERROR(start_from_weights());
+    if (!init_table.empty()) FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(options.out + "/init_from.txt", init_table), ExitCode::kCheckpoint));
     FGVL_RETURN_IF_ERROR(with_exit_code(write_file_atomically(options.out + "/config.yaml", config::to_yaml(config)), ExitCode::kCheckpoint));
     FGVL_ASSIGN_OR_RETURN(RunLog opened, RunLog::open(options.out, step, config.train.steps));
     log = std::make_unique<RunLog>(std::move(opened));
+    return absl::OkStatus();
+  }
+
+  /// Only where nothing is resumed: a checkpoint of the run itself holds what became of these weights.
+  absl::Status start_from_weights() {
+    if (config.init_from.empty()) return absl::OkStatus();
+    absl::StatusOr<std::string> table = initialize_from({config.init_from, config.init_allow_missing, config.init_allow_unexpected}, *model, *criterion);
+    if (!table.ok()) return annotate(table.status(), "init_from");
+    init_table = std::move(*table);
+    progress().on_message("started from " + init_table.substr(0, init_table.find('\n')));
     return absl::OkStatus();
   }
 
@@ -277,7 +291,11 @@ Trainer::~Trainer() = default;
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::make(const RunConfig& config, const TrainerOptions& options) {
   auto impl = std::make_unique<Impl>(config, options);
   FGVL_RETURN_IF_ERROR(impl->build());
-  if (!options.out.empty()) FGVL_RETURN_IF_ERROR(impl->prepare_folder());
+  if (options.out.empty()) {
+    FGVL_RETURN_IF_ERROR(impl->start_from_weights());
+  } else {
+    FGVL_RETURN_IF_ERROR(impl->prepare_folder());
+  }
   return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));
 }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fgvl/core/files.hpp"
+#include "fgvl/core/safetensors.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "fgvl/train/trainer.hpp"
 #include "support/catch.hpp"
@@ -182,6 +183,46 @@ TEST_CASE("a loaded run scores as the trained one, and another model's checkpoin
   const auto other = load_run(out, test::tiny_registries(), {"model.text.options.layers=2"});
   CHECK(exit_code(other.status()) == ExitCode::kCheckpoint);
   CHECK_THAT(std::string(other.status().message()), Catch::Contains("another model"));
+}
+
+TEST_CASE("init_from starts from the weights of another run, strictly, and saves the table", "[checkpoint]") {
+  const std::string source = trained("init_source"), weights = source + "/checkpoints/step_8/model.safetensors";
+  const NamedTensors expected = read_safetensors(weights).value();
+  for (const std::string& from : {source, weights}) {
+    const std::string out = test::fresh_run("init_target");
+    auto trainer = Trainer::make(test::tiny_run({"seed=77", "init_from=" + from}), {.out = out});
+    INFO(trainer.status().ToString());
+    REQUIRE(trainer.ok());
+    const NamedTensors own = run_weights((*trainer)->model(), (*trainer)->criterion());
+    const std::map<std::string, Tensor> found(own.begin(), own.end());
+    REQUIRE(found.size() == expected.size());
+    for (const auto& [name, tensor] : expected) CHECK(at::equal(found.at(name), tensor));
+    CHECK_THAT(read_file(out + "/init_from.txt").value(), Catch::Contains("safetensors, names of fgvl") && Catch::Contains("loaded"));
+  }
+}
+
+TEST_CASE("init_from refuses weights that do not fit with exit code 4 before a folder is made, and globs allow the difference", "[checkpoint]") {
+  const std::string source = trained("init_misfit"), out = test::fresh_run("init_refused");
+  const auto refused = [&](const std::vector<std::string>& overrides) {
+    auto trainer = Trainer::make(test::tiny_run(overrides), {.out = out});
+    CHECK(exit_code(trainer.status()) == ExitCode::kCheckpoint);
+    CHECK_FALSE(fs::exists(out));
+    return std::string(trainer.status().message());
+  };
+  CHECK_THAT(refused({"init_from=" + source, "model.text.options.layers=2"}), Catch::Contains("MISSING") && Catch::Contains("model.text_encoder.layer.1.") && Catch::Contains("init_allow_missing"));
+  CHECK_THAT(refused({"init_from=" + source, "losses.mlm=null"}), Catch::Contains("UNEXPECTED") && Catch::Contains("losses.mlm."));
+  CHECK_THAT(refused({"init_from=" + source, "model.embed_dim=4"}), Catch::Contains("UNFIT") && Catch::Contains("[8, 16] in the checkpoint, [4, 16] in the model"));
+  CHECK_THAT(refused({"init_from=/absent.th"}), Catch::Contains("/absent.th: cannot open"));
+  auto trainer = Trainer::make(test::tiny_run({"init_from=" + source, "model.text.options.layers=2", "losses.mlm=null", "init_allow_missing=[model.text_encoder.layer.1.*]", "init_allow_unexpected=[losses.mlm.*]"}), {.out = out});
+  INFO(trainer.status().ToString());
+  REQUIRE(trainer.ok());
+  CHECK_THAT(read_file(out + "/init_from.txt").value(), Catch::Contains("missing, allowed") && Catch::Contains("unexpected, allowed"));
+}
+
+TEST_CASE("a run that is loaded without one of its losses is refused: its weights would be left out silently", "[checkpoint]") {
+  const auto loaded = load_run(trained("surplus"), RunRegistries(), {"losses.mlm=null"});
+  CHECK(exit_code(loaded.status()) == ExitCode::kCheckpoint);
+  CHECK_THAT(std::string(loaded.status().message()), Catch::Contains("UNEXPECTED") && Catch::Contains("losses.mlm."));
 }
 
 TEST_CASE("a run into a folder that exists is refused without resume; on a full disk it ends with exit code 4 and keeps the last checkpoint", "[checkpoint]") {

@@ -76,6 +76,8 @@ struct RunConfig {
   std::string device = "auto";
   std::int64_t threads = 0;  ///< of tensor operations; 0: as many as cores
   models::ModelConfig model{};
+  std::string init_from{};  ///< weights to start from: a file or folder of any kind that open_checkpoint reads, or a run; "": none
+  std::vector<std::string> init_allow_missing{}, init_allow_unexpected{};  ///< globs of names
   losses::CriterionConfig losses{};
   data::DataConfig data;
   TrainOptions train{};
