@@ -15,6 +15,7 @@ void add_eval(CLI::App& app, Command& chosen);
 void add_ground(CLI::App& app, Command& chosen);
 void add_demo(CLI::App& app, Command& chosen);
 void add_info(CLI::App& app, Command& chosen);
+void add_convert(CLI::App& app, Command& chosen);
 void add_config_reference(CLI::App& app, Command& chosen);
 
 /// Everything that a configuration file of this program may name.

@@ -2,6 +2,7 @@
 
 #include <absl/strings/str_format.h>
 
+#include "checkpoint_info.hpp"
 #include "commands.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "memory_estimate.hpp"
@@ -33,13 +34,19 @@ void print(const train::RunConfig& config, const models::Model& model, const los
   absl::PrintF("  %-24s %12.1f MiB\n", "together", (memory.state + memory.activations) / kMega);
 }
 
+/// A run's folder or one of its checkpoints; other folders are somebody else's weights.
+bool holds_run(const std::filesystem::path& path) { return std::filesystem::exists(path / "manifest.json") || std::filesystem::exists(path / "checkpoints"); }
+
+bool is_configuration(const std::filesystem::path& path) { return path.extension() == ".yaml" || path.extension() == ".yml"; }
+
 absl::StatusOr<ExitCode> info(const std::string& path) {
-  if (std::filesystem::is_directory(path)) {
+  if (holds_run(path)) {
     FGVL_ASSIGN_OR_RETURN(const train::LoadedRun run, train::load_run(path, registries()));
     absl::PrintF("checkpoint %s, step %d, %d words\n", run.checkpoint, run.step, run.texts->tokenizer().size());
     print(run.config, *run.model, *run.criterion);
     return ExitCode::kOk;
   }
+  if (!is_configuration(path)) return checkpoint_info(path);
   FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(path, {}));
   const models::ModelPtr model = models::make_model(config.model, kAssumedVocabulary, 0);
   absl::PrintF("configuration %s; the vocabulary is taken as %d words\n", path, kAssumedVocabulary);
@@ -51,8 +58,8 @@ absl::StatusOr<ExitCode> info(const std::string& path) {
 
 void add_info(CLI::App& app, Command& chosen) {
   auto path = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand("info", "Parameters by module, compute and memory");
-  command->add_option("PATH", *path, "Folder of a checkpoint or run, or a configuration file")->required();
+  CLI::App* command = app.add_subcommand("info", "Parameters by module, compute and memory; of a checkpoint of any kind, what it is");
+  command->add_option("PATH", *path, "Folder of a checkpoint or run, a file or folder of weights (PyTorch, safetensors, Hugging Face), or a configuration (.yaml)")->required();
   command->callback([path, &chosen] { chosen = [path] { return info(*path); }; });
 }
 

@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
@@ -10,9 +12,11 @@
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <torch/torch.h>
 #include <unistd.h>
 
 #include "data/files.hpp"
+#include "fgvl/core/checkpoint_file.hpp"
 #include "support/catch.hpp"
 #include "support/shared.hpp"
 
@@ -123,6 +127,18 @@ fs::path project(const std::string& name) {
   return folder;
 }
 
+/// The smallest weights that are recognised as X-VLM's; one number is not finite.
+NamedTensors official_names() {
+  const Tensor words = torch::arange(10, at::kFloat).view({5, 2});
+  return {{"vision_encoder.norm.weight", torch::ones({2})},
+          {"text_encoder.bert.embeddings.word_embeddings.weight", words},
+          {"text_encoder.bert.encoder.layer.0.output.dense.bias", torch::ones({2})},
+          {"text_encoder.bert.encoder.layer.1.crossattention.self.key.weight", torch::ones({2, 2})},
+          {"vision_proj.weight", torch::tensor({1.f, 2.f, std::nanf(""), 4.f}).view({2, 2})},
+          {"temp", torch::tensor(0.07f)},
+          {"text_encoder.cls.predictions.decoder.weight", words}};
+}
+
 TEST_CASE("train, eval, ground and info work on somebody's own pictures, and a resolved configuration can be fed back", "[cli]") {
   const fs::path folder = project("whole");
   const Outcome trained = fgvl(folder, {"train", "config.yaml", "--out", "run"});
@@ -170,6 +186,39 @@ TEST_CASE("train, eval, ground and info work on somebody's own pictures, and a r
   const Outcome dry = fgvl(folder, {"train", "run/config.yaml", "--dry-run"});
   CHECK(dry.code == 0);
   CHECK(dry.output.find(read(folder / "run" / "config.yaml")) != std::string::npos);
+}
+
+TEST_CASE("weights are described and converted, and hostile ones end with exit code 4", "[cli]") {
+  const fs::path folder = test::fresh_folder("cli_weights");
+  REQUIRE(write_torch_file((folder / "official.th").string(), official_names(), {.config_json = "{\"image_res\": 64}"}).ok());
+  const auto expect = [&](const Arguments& arguments, int code, const std::vector<std::string>& parts) {
+    const Outcome outcome = fgvl(folder, arguments);
+    INFO(outcome.output);
+    CHECK(outcome.code == code);
+    for (const std::string& part : parts) CHECK_THAT(outcome.output, Catch::Contains(part));
+  };
+  expect({"info", "official.th"}, 0, {"PyTorch (zip), under \"model\"", "X-VLM", "1 layers + 1 fusion layers, 2 wide, 5 words", "NOT FINITE", "vision_proj.weight: 1 of 4"});
+  expect({"convert", "official.th", "ours.safetensors", "--names", "fgvl"}, 0, {"6 tensors, safetensors"});
+  expect({"info", "ours.safetensors"}, 0, {"family     fgvl", "model.fusion_encoder"});
+  expect({"convert", "ours.safetensors", "back.th", "--names", "xvlm"}, 0, {"7 tensors, PyTorch (zip)"});
+  const NamedTensors before = official_names();
+  const CheckpointFile after = open_checkpoint((folder / "back.th").string()).value();
+  REQUIRE(after.tensors.size() == before.size());
+  const std::map<std::string, Tensor> found(after.tensors.begin(), after.tensors.end());
+  for (const auto& [name, tensor] : before) {
+    INFO(name);
+    CHECK(std::memcmp(found.at(name).const_data_ptr(), tensor.const_data_ptr(), tensor.nbytes()) == 0);
+  }
+  CHECK(nlohmann::json::parse(after.config_json)["image_res"] == 64);
+  expect({"convert", "official.th", "out.npz"}, 2, {"chosen by the ending"});
+  expect({"convert", "official.th", "official.th"}, 2, {"would replace what is read"});
+  test::write(folder / "cut.th", read(folder / "official.th").substr(0, 700));
+  test::write(folder / "call.pt", "\x80\x02" "cposix\nsystem\nX\x01\x01\x01\x01");
+  test::write(folder / "text.bin", "hello, hello");
+  expect({"info", "cut.th"}, 4, {"cut.th: zip archive, byte"});
+  expect({"info", "call.pt"}, 4, {"call.pt: pickle, byte 2: names posix.system"});
+  expect({"convert", "text.bin", "a.th"}, 4, {"text.bin: neither a file of PyTorch nor safetensors"});
+  expect({"info", "absent.th"}, 4, {"absent.th: cannot open"});
 }
 
 TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
