@@ -1,6 +1,7 @@
 #include "fgvl/models/pretrained.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <iomanip>
 #include <set>
@@ -10,6 +11,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/glob.hpp"
+#include "fgvl/models/interpolate.hpp"
 
 namespace fgvl::models {
 namespace {
@@ -100,6 +102,23 @@ std::string LoadReport::problems() const {
   }
   if (count > kShown) text << "\n  ... and " << count - kShown << " more";
   return text.str();
+}
+
+Tensor fit_position_table(const std::string& name, const Tensor& stored, at::IntArrayRef wanted) {
+  if (static_cast<std::size_t>(stored.dim()) != wanted.size() || stored.dim() < 2 || stored.size(-1) != wanted.back()) return Tensor();
+  const auto side = [](std::int64_t area) {
+    const std::int64_t root = std::llround(std::sqrt(static_cast<double>(area)));
+    return root * root == area ? root : 0;
+  };
+  const std::int64_t rows = wanted[wanted.size() - 2];
+  if (matches_glob("*.relative_position_bias_table", name)) {
+    const std::int64_t width = side(rows);
+    return width % 2 == 1 && side(stored.size(0)) % 2 == 1 ? interpolate_relative_position_bias(stored, (width + 1) / 2) : Tensor();
+  }
+  if (!matches_any({"*vision_encoder.pos_embed", "*vision_encoder.pos_embed.weight"}, name)) return Tensor();
+  const std::int64_t extra = side(rows) > 0 ? 0 : 1;  // whether there is a [CLS]: n^2 and n^2 + 1 are never both squares
+  if (side(rows - extra) == 0 || side(stored.size(-2) - extra) == 0) return Tensor();
+  return interpolate_position_embedding(stored.dim() == 2 ? stored.unsqueeze(0) : stored, side(rows - extra), extra).reshape(wanted);
 }
 
 LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets, const std::vector<std::pair<std::string, Tensor>>& checkpoint, const LoadOptions& options) {

@@ -182,8 +182,16 @@ absl::StatusOr<std::string> initialize_from(const InitFrom& from, models::Model&
   }
   const NamedTensors targets = run_weights(model, criterion);
   for (const auto& [name, tensor] : targets) own.push_back(name);
+  const auto reshape = [&](const std::string& name, const Tensor& stored, at::IntArrayRef wanted) {
+    // A table that does not train (sine and cosine) is right as the model made it.
+    for (const auto& buffer : model.named_buffers()) {
+      if ("model." + buffer.key() == name && name.ends_with(".pos_embed")) return buffer.value().clone();
+    }
+    return models::fit_position_table(name, stored, wanted);
+  };
   const models::LoadReport report = models::load_named(targets, file.tensors,
                                                        {.names = map, .text_layers = models::text_layers_of(own), .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
+                                                        .reshape = reshape,
                                                         .done = [&](const Tensor& tensor) { file.release(tensor); }});
   if (!report.ok()) {
     return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": its weights do not fit the model of this configuration (name what may differ in init_allow_missing and init_allow_unexpected):", report.problems())),

@@ -1,6 +1,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/glob.hpp"
+#include "fgvl/models/interpolate.hpp"
 #include "fgvl/models/pretrained.hpp"
 #include "support/catch.hpp"
 
@@ -147,6 +148,18 @@ TEST_CASE("loading: globs allow what may differ, half precision is converted, an
   CHECK(at::equal(model[0].second, file[0].second.slice(0, 0, 5)));
   CHECK(at::equal(model[1].second, torch::ones({2, 2})));
   CHECK(done == 2);
+}
+
+TEST_CASE("position tables are fitted to another size as interpolate.hpp does, and nothing else is", "[pretrained]") {
+  const Tensor embedding = torch::randn({1, 1 + 16, 6}), patches = torch::randn({1, 16, 6}), clip = torch::randn({1 + 16, 6}), bias = torch::randn({7 * 7, 3});
+  CHECK(at::equal(fit_position_table("model.vision_encoder.pos_embed", embedding, {1, 37, 6}), interpolate_position_embedding(embedding, 6, 1)));
+  CHECK(at::equal(fit_position_table("model.vision_encoder.pos_embed", patches, {1, 36, 6}), interpolate_position_embedding(patches, 6, 0)));
+  CHECK(at::equal(fit_position_table("vision_encoder.pos_embed.weight", clip, {37, 6}), interpolate_position_embedding(clip.unsqueeze(0), 6, 1)[0]));
+  CHECK(at::equal(fit_position_table("model.vision_encoder.layers.0.blocks.1.attn.relative_position_bias_table", bias, {81, 3}), interpolate_relative_position_bias(bias, 5)));
+  CHECK_FALSE(fit_position_table("model.vision_encoder.pos_embed", embedding, {1, 37, 8}).defined());
+  CHECK_FALSE(fit_position_table("model.vision_encoder.pos_embed", embedding, {1, 40, 6}).defined());
+  CHECK_FALSE(fit_position_table("model.text_encoder.embeddings.position_embeddings.weight", clip, {37, 6}).defined());
+  CHECK_FALSE(fit_position_table("model.vision_encoder.layers.0.attn.relative_position_bias_table", bias, {81, 4}).defined());
 }
 
 TEST_CASE("translating there and back gives every tensor back, and refuses what has no name", "[pretrained]") {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -6,6 +7,7 @@
 
 #include "fgvl/core/files.hpp"
 #include "fgvl/core/safetensors.hpp"
+#include "fgvl/models/interpolate.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "fgvl/train/trainer.hpp"
 #include "support/catch.hpp"
@@ -199,6 +201,23 @@ TEST_CASE("init_from starts from the weights of another run, strictly, and saves
     for (const auto& [name, tensor] : expected) CHECK(at::equal(found.at(name), tensor));
     CHECK_THAT(read_file(out + "/init_from.txt").value(), Catch::Contains("safetensors, names of fgvl") && Catch::Contains("loaded"));
   }
+}
+
+TEST_CASE("init_from starts a model of another image size: position tables are interpolated and the table says so", "[checkpoint]") {
+  const std::vector<std::string> deit = {"model.vision={type: deit, options: {image_size: 32, patch_size: 8, width: 16, layers: 1, heads: 2, local_attn_depth: 1}}", "train.steps=2"};
+  const std::string source = trained("init_small", deit), out = test::fresh_run("init_larger");
+  std::vector<std::string> larger = deit;
+  larger.insert(larger.end(), {"model.vision.options.image_size=48", "data.image.size=48", "init_from=" + source});
+  auto trainer = Trainer::make(test::tiny_run(larger), {.out = out});
+  INFO(trainer.status().ToString());
+  REQUIRE(trainer.ok());
+  const NamedTensors before = read_safetensors(find_checkpoint(source).value() + "/model.safetensors").value();
+  const auto stored = std::find_if(before.begin(), before.end(), [](const auto& entry) { return entry.first == "model.vision_encoder.pos_embed"; });
+  REQUIRE(stored != before.end());
+  for (const auto& [name, tensor] : run_weights((*trainer)->model(), (*trainer)->criterion())) {
+    if (name == stored->first) CHECK(at::equal(tensor, models::interpolate_position_embedding(stored->second, 6)));
+  }
+  CHECK_THAT(read_file(out + "/init_from.txt").value(), Catch::Contains("reshaped") && Catch::Contains("[1, 17, 16] in the checkpoint, [1, 37, 16] in the model"));
 }
 
 TEST_CASE("init_from refuses weights that do not fit with exit code 4 before a folder is made, and globs allow the difference", "[checkpoint]") {

@@ -72,6 +72,10 @@ struct LoadOptions {
   std::function<void(const Tensor&)> done{};
 };
 
+/// For LoadOptions::reshape: position embeddings and relative position bias tables of a vision encoder for another image or window size, by interpolate.hpp; undefined
+/// for every other tensor, and where widths or heads differ.
+Tensor fit_position_table(const std::string& name, const Tensor& stored, at::IntArrayRef wanted);
+
 /// Copies a checkpoint's tensors into `targets` (as named_state gives them, several modules in one list), strictly: either everything fits or nothing is changed.
 /// Floating-point numbers are converted between each other, never to or from integers.
 LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets, const std::vector<std::pair<std::string, Tensor>>& checkpoint, const LoadOptions& options = {});

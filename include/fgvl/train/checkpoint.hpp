@@ -13,7 +13,8 @@ absl::StatusOr<std::string> find_checkpoint(const std::string& path, std::vector
 /// Sizes and hashes of every file against manifest.json.
 absl::Status verify_checkpoint(const std::string& folder);
 
-/// Starts `model` and `criterion` from other weights (RunConfig::init_from): X-VLM's official files or this library's, see open_checkpoint. Strict: whatever is missing,
+/// Starts `model` and `criterion` from other weights (RunConfig::init_from): X-VLM's official files or this library's, see open_checkpoint. Position tables of another image
+/// size are interpolated. Strict: whatever is missing,
 /// unexpected or unfit and not allowed by a glob is named, and nothing is changed (InvalidArgument, exit code 4). Returns the table of what became of every tensor.
 struct InitFrom {
   std::string path{};
