@@ -6,7 +6,6 @@
 #include <iostream>
 #include <map>
 
-#include <torch/csrc/autograd/profiler.h>
 #include <torch/torch.h>
 
 #include "fgvl/core/config.hpp"
@@ -14,6 +13,7 @@
 #include "fgvl/eval/probes.hpp"
 #include "fgvl/losses/criterion.hpp"
 #include "fgvl/train/run_config.hpp"
+#include "operator_times.hpp"
 
 using namespace fgvl;
 using Clock = std::chrono::steady_clock;
@@ -25,29 +25,6 @@ double milliseconds(Clock::time_point begin, Clock::time_point end) { return std
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-/// Own time of every operator: the time between its push and pop, less that of the operators inside it.
-std::map<std::string, double> own_times(const torch::autograd::profiler::thread_event_lists& threads) {
-  std::map<std::string, double> own;
-  for (const auto& events : threads) {
-    struct Open {
-      const torch::autograd::profiler::LegacyEvent* event;
-      double inside = 0;
-    };
-    std::vector<Open> stack;
-    for (const auto& event : events) {
-      if (event.kindStr() == "push") {
-        stack.push_back({&event});
-      } else if (event.kindStr() == "pop" && !stack.empty()) {
-        const double total = stack.back().event->cpuElapsedUs(event) / 1000;
-        own[stack.back().event->name()] += total - stack.back().inside;
-        stack.pop_back();
-        if (!stack.empty()) stack.back().inside += total;
-      }
-    }
-  }
-  return own;
 }
 
 }  // namespace
@@ -88,7 +65,7 @@ int main(int argc, char** argv) {
     report.total.backward();
     const Clock::time_point backward = Clock::now();
     if (profiled) {
-      operators = own_times(disableProfilerLegacy());
+      operators = fgvl::benchmark::own_times(disableProfilerLegacy());
       break;
     }
     optimizer.step();
@@ -102,16 +79,7 @@ int main(int argc, char** argv) {
   }
   std::cout << std::fixed << std::setprecision(1) << at::get_num_threads() << " threads, " << config.data.loader.batch_size << " images a step, medians of " << steps << " steps\n";
   for (const auto& [stage, times] : stages) std::cout << "  " << std::left << std::setw(18) << stage.substr(2) << std::right << std::setw(9) << median(times) << " ms\n";
-  std::vector<std::pair<double, std::string>> ranked;
-  double total = 0;
-  for (const auto& [name, time] : operators) {
-    ranked.emplace_back(time, name);
-    total += time;
-  }
-  std::sort(ranked.rbegin(), ranked.rend());
   std::cout << "operators by own time, one step\n";
-  for (std::size_t i = 0; i < std::min<std::size_t>(15, ranked.size()); ++i) {
-    std::cout << "  " << std::left << std::setw(52) << ranked[i].second << std::right << std::setw(8) << ranked[i].first << " ms " << std::setw(6) << 100 * ranked[i].first / total << " %\n";
-  }
+  fgvl::benchmark::print_largest(std::cout, operators, 15);
   return 0;
 }
