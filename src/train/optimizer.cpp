@@ -1,16 +1,50 @@
 #include "train/optimizer.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+
+#include "fgvl/core/glob.hpp"
+#include "fgvl/models/name_map.hpp"
 
 namespace fgvl::train {
 
+namespace {
+
+/// X-VLM's optim.py: substrings of official names.
+bool decayed_by_name(const std::string& official) {
+  for (const char* part : {"bias", "LayerNorm.weight", "norm.weight", "norm1.weight", "norm2.weight"}) {
+    if (official.find(part) != std::string::npos) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 AdamW::AdamW(const std::vector<std::pair<std::string, Tensor>>& parameters, const OptimizerOptions& options) : options_(options) {
+  const std::int64_t text_layers = models::text_layers_of(models::names_of(parameters));
+  std::vector<bool> used(options.groups.size(), false);
   for (const auto& [name, parameter] : parameters) {
-    slots_.push_back({name, parameter, torch::zeros_like(parameter), torch::zeros_like(parameter), torch::zeros({}, parameter.options().dtype(at::kFloat)), parameter.dim() >= 2,
-                      name.rfind("losses.", 0) == 0});
+    slots_.push_back({name, parameter, torch::zeros_like(parameter), torch::zeros_like(parameter), torch::zeros({}, parameter.options().dtype(at::kFloat)), 0});
     for (Tensor* own : {&slots_.back().first_moment, &slots_.back().second_moment, &slots_.back().steps}) own->set_requires_grad(false);
+    const std::string official = models::xvlm_name(name, text_layers);
+    Group wanted{.decayed = options.decayed == Decayed::kXvlm ? decayed_by_name(official) : parameter.dim() >= 2};
+    for (std::size_t group = 0; group < options.groups.size(); ++group) {
+      const std::vector<std::string>& globs = options.groups[group].second.parameters;
+      if (!matches_any(globs, name) && !matches_any(globs, official)) continue;
+      wanted.lr_factor = options.groups[group].second.lr_factor;
+      used[group] = true;
+    }
+    auto found = std::find_if(groups_.begin(), groups_.end(), [&](const Group& group) { return group.decayed == wanted.decayed && group.lr_factor == wanted.lr_factor; });
+    if (found == groups_.end()) found = groups_.insert(groups_.end(), wanted);
+    found->slots.push_back(slots_.size() - 1);
+  }
+  for (std::size_t group = 0; group < used.size(); ++group) {
+    TORCH_CHECK(used[group], "train.optimizer.groups.", options.groups[group].first, ".parameters: [", absl::StrJoin(options.groups[group].second.parameters, ", "), "] fits no parameter of this run; the first is ",
+                parameters.empty() ? std::string("missing") : parameters.front().first, ", and fgvl info shows the modules");
   }
 }
 
@@ -32,23 +66,49 @@ double AdamW::clip(double clip_norm) {
 
 void AdamW::step(double lr) {
   torch::NoGradGuard guard;
-  for (const bool decayed : {true, false}) {
-    for (const bool of_losses : {false, true}) {
-      std::vector<Tensor> parameters, gradients, first, second, steps;
-      for (Slot& slot : slots_) {
-        if (slot.decayed != decayed || slot.of_losses != of_losses || !slot.parameter.grad().defined()) continue;
-        slot.steps.add_(1);
-        parameters.push_back(slot.parameter);
-        gradients.push_back(slot.parameter.grad());
-        first.push_back(slot.first_moment);
-        second.push_back(slot.second_moment);
-        steps.push_back(slot.steps);
-      }
-      if (parameters.empty()) continue;
-      at::_fused_adamw_(parameters, gradients, first, second, {}, steps, lr * (of_losses ? options_.losses_lr_factor : 1.0), options_.beta1, options_.beta2,
-                        decayed ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  for (const Group& group : groups_) {
+    Lists lists;
+    for (const std::size_t index : group.slots) {
+      Slot& slot = slots_[index];
+      if (!slot.parameter.grad().defined()) continue;
+      slot.steps.add_(1);
+      lists.parameters.push_back(slot.parameter);
+      lists.gradients.push_back(slot.parameter.grad());
+      lists.first.push_back(slot.first_moment);
+      lists.second.push_back(slot.second_moment);
+      lists.steps.push_back(slot.steps);
+      lists.steps_done.push_back(++slot.steps_done);
+    }
+    if (lists.parameters.empty()) continue;
+    const double weight_decay = group.decayed ? options_.weight_decay : 0.0;
+    if (options_.update == Update::kTorch) {
+      update_as_torch(lists, lr * group.lr_factor, weight_decay);
+    } else {
+      update_as_transformers(lists, lr * group.lr_factor, weight_decay);
     }
   }
+}
+
+void AdamW::update_as_torch(const Lists& lists, double lr, double weight_decay) {
+  at::_fused_adamw_(lists.parameters, lists.gradients, lists.first, lists.second, {}, lists.steps, lr, options_.beta1, options_.beta2, weight_decay, options_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false);
+}
+
+// p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), then p -= lr weight_decay p.
+void AdamW::update_as_transformers(const Lists& lists, double lr, double weight_decay) {
+  at::_foreach_mul_(lists.first, options_.beta1);
+  at::_foreach_add_(lists.first, lists.gradients, 1 - options_.beta1);
+  at::_foreach_mul_(lists.second, options_.beta2);
+  at::_foreach_addcmul_(lists.second, lists.gradients, lists.gradients, 1 - options_.beta2);
+  const std::vector<Tensor> denominators = at::_foreach_sqrt(lists.second);
+  at::_foreach_add_(denominators, options_.eps);
+  std::vector<at::Scalar> step_sizes;
+  for (const std::int64_t steps : lists.steps_done) {
+    const double done = static_cast<double>(steps);
+    step_sizes.emplace_back(-lr * std::sqrt(1 - std::pow(options_.beta2, done)) / (1 - std::pow(options_.beta1, done)));
+  }
+  at::_foreach_addcdiv_(lists.parameters, lists.first, denominators, step_sizes);
+  if (weight_decay > 0) at::_foreach_mul_(lists.parameters, 1 - lr * weight_decay);
 }
 
 NamedTensors AdamW::state() const {
@@ -73,6 +133,7 @@ absl::Status AdamW::load(const NamedTensors& state) {
       }
       target->copy_(found->second);
     }
+    slot.steps_done = static_cast<std::int64_t>(slot.steps.item<float>());
   }
   return absl::OkStatus();
 }

@@ -6,16 +6,24 @@
 
 namespace fgvl::train {
 
-/// AdamW over named parameters. Parameters with fewer than two dimensions (biases, norms, scalars) are not decayed. A parameter that got no
-/// gradient in a step is not touched in it.
+/// AdamW over named parameters, in groups of one decay and one learning rate. A parameter that got no gradient in a step is not touched in it.
 class AdamW {
  public:
+  struct Group {
+    bool decayed = true;
+    double lr_factor = 1.0;
+    std::vector<std::size_t> slots{};  ///< of the parameters as they were given
+  };
+
+  /// `parameters`: by our names, "model.*" and "losses.*". Throws c10::Error when a group of the options fits no parameter.
   AdamW(const std::vector<std::pair<std::string, Tensor>>& parameters, const OptimizerOptions& options);
 
   void zero_grad();
   /// Norm of all gradients together; scaled to `clip_norm` where larger (0: never).
   double clip(double clip_norm);
   void step(double lr);
+
+  const std::vector<Group>& groups() const { return groups_; }
 
   NamedTensors state() const;
   /// InvalidArgument when a tensor is missing or has another shape.
@@ -25,10 +33,19 @@ class AdamW {
   struct Slot {
     std::string name;
     Tensor parameter, first_moment, second_moment, steps;
-    bool decayed, of_losses;
+    std::int64_t steps_done;  ///< what `steps` holds, known without asking the device
   };
+  /// What one update works on: those of a group that have a gradient.
+  struct Lists {
+    std::vector<Tensor> parameters, gradients, first, second, steps;
+    std::vector<std::int64_t> steps_done;
+  };
+  void update_as_torch(const Lists& lists, double lr, double weight_decay);
+  void update_as_transformers(const Lists& lists, double lr, double weight_decay);
+
   OptimizerOptions options_;
   std::vector<Slot> slots_;
+  std::vector<Group> groups_;
 };
 
 }  // namespace fgvl::train

@@ -7,13 +7,15 @@
 namespace fgvl::train {
 
 config::EnumNames<Decay> enum_names(Decay) { return {{Decay::kConstant, "constant"}, {Decay::kLinear, "linear"}, {Decay::kCosine, "cosine"}}; }
+config::EnumNames<Update> enum_names(Update) { return {{Update::kTorch, "torch"}, {Update::kTransformers, "transformers"}}; }
+config::EnumNames<Decayed> enum_names(Decayed) { return {{Decayed::kMatrices, "matrices"}, {Decayed::kXvlm, "xvlm"}}; }
 config::EnumNames<Precision> enum_names(Precision) { return {{Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}}; }
 
 config::EnumNames<When> enum_names(When) { return {{When::kAlways, "always"}, {When::kDuring, "during"}, {When::kEnd, "end"}}; }
 
 double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps) {
   const double warmup = static_cast<double>(options.warmup_steps), now = static_cast<double>(step), last = static_cast<double>(steps);
-  if (now < warmup) return (now + 1) / warmup;
+  if (now < warmup) return (options.warmup_from_zero ? now : now + 1) / warmup;
   const double start = options.decay_steps > 0 ? std::max(warmup, last - static_cast<double>(options.decay_steps)) : warmup;
   const double done = std::clamp((now - start) / std::max(1.0, last - start), 0.0, 1.0);
   switch (options.decay) {
@@ -27,7 +29,13 @@ double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::i
 void visit_fields(config::Visitor& visitor, ScheduleOptions& options) {
   visitor("decay", options.decay, "after the warm-up");
   visitor("warmup_steps", options.warmup_steps, "from 0 to the peak", config::kNonNegative);
+  visitor("warmup_from_zero", options.warmup_from_zero, "the first step has a learning rate of 0, as X-VLM's");
   visitor("decay_steps", options.decay_steps, "the decay takes only the last steps; 0: everything after the warm-up", config::kNonNegative);
+}
+
+void visit_fields(config::Visitor& visitor, ParameterGroup& group) {
+  visitor("parameters", group.parameters, "names, with * and ?, as in a checkpoint (model.*, losses.*) or as X-VLM's");
+  visitor("lr_factor", group.lr_factor, "their learning rate, in units of lr", config::kNonNegative);
 }
 
 void visit_fields(config::Visitor& visitor, OptimizerOptions& options) {
@@ -35,8 +43,10 @@ void visit_fields(config::Visitor& visitor, OptimizerOptions& options) {
   visitor("beta1", options.beta1, "of the first moment", {0.0, 0.99999});
   visitor("beta2", options.beta2, "of the second moment", {0.0, 0.999999});
   visitor("eps", options.eps, "added to the root of the second moment", config::kPositive);
-  visitor("weight_decay", options.weight_decay, "not of biases, norms and scalars", config::kNonNegative);
-  visitor("losses_lr_factor", options.losses_lr_factor, "learning rate of the losses' own parameters, in units of lr", config::kNonNegative);
+  visitor("weight_decay", options.weight_decay, "decoupled, in units of the learning rate", config::kNonNegative);
+  visitor("decayed", options.decayed, "weights of two and more dimensions, or by name as X-VLM");
+  visitor("update", options.update, "AdamW of torch.optim, or of transformers 4 as X-VLM");
+  visitor.entries("groups", options.groups, ParameterGroup{}, "parameters with a learning rate of their own, by name; a parameter belongs to the last that fits");
 }
 
 void visit_fields(config::Visitor& visitor, TrainOptions& options) {

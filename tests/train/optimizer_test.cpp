@@ -38,14 +38,44 @@ TEST_CASE("clipping scales all gradients together, and a parameter without gradi
   CHECK(at::equal(idle, torch::ones({2, 2})));
 }
 
-TEST_CASE("losses_lr_factor: the losses' own parameters move by that factor of the others' step", "[optimizer]") {
-  Tensor of_model = torch::zeros({2, 2}).set_requires_grad(true), of_losses = torch::zeros({2, 2}).set_requires_grad(true);
-  AdamW optimizer({{"model.a", of_model}, {"losses.itc.temperature", of_losses}}, {.weight_decay = 0, .losses_lr_factor = 0.25});
-  (of_model.sum() + of_losses.sum()).backward();
+TEST_CASE("groups: parameters move by their group's factor of the others' step, under our names or the official ones; the last group wins", "[optimizer]") {
+  Tensor plain = torch::zeros({2, 2}).set_requires_grad(true), temperature = torch::zeros({2, 2}).set_requires_grad(true), fusion = torch::zeros({2, 2}).set_requires_grad(true);
+  AdamW optimizer({{"model.text_encoder.layer.0.a", plain}, {"model.fusion_encoder.layer.0.a", fusion}, {"losses.itc.temperature.temp", temperature}},
+                  {.weight_decay = 0, .groups = {{"losses", {{"losses.*"}, 0.25}}, {"new", {{"temp", "text_encoder.bert.encoder.layer.1.*"}, 2.0}}}});
+  (plain.sum() + fusion.sum() + temperature.sum()).backward();
   optimizer.step(0.1);
   // Adam's first step is lr in size, whatever the gradient.
-  CHECK(of_model[0][0].item<double>() == Approx(-0.1).epsilon(1e-4));
-  CHECK(of_losses[0][0].item<double>() == Approx(-0.025).epsilon(1e-4));
+  CHECK(plain[0][0].item<double>() == Approx(-0.1).epsilon(1e-4));
+  CHECK(fusion[0][0].item<double>() == Approx(-0.2).epsilon(1e-4));
+  CHECK(temperature[0][0].item<double>() == Approx(-0.2).epsilon(1e-4));
+}
+
+TEST_CASE("a group that fits no parameter is refused by its name", "[optimizer]") {
+  Tensor parameter = torch::zeros({2, 2}).set_requires_grad(true);
+  CHECK_THROWS_WITH(AdamW({{"model.a", parameter}}, {.groups = {{"heads", {{"lossess.*"}, 2.0}}}}), Catch::Contains("train.optimizer.groups.heads.parameters: [lossess.*] fits no parameter"));
+}
+
+TEST_CASE("the optimizer goes on from its saved state as if it had never stopped, with either update", "[optimizer]") {
+  for (const Update update : {Update::kTorch, Update::kTransformers}) {
+    torch::manual_seed(3);
+    const Tensor input = torch::randn({5, 4});
+    Tensor whole = torch::randn({4, 3}).set_requires_grad(true), stopped = whole.detach().clone().set_requires_grad(true);
+    const OptimizerOptions options{.lr = 0.1, .weight_decay = 0.3, .update = update};
+    const auto train = [&](AdamW& optimizer, Tensor& parameter, int steps) {
+      for (int step = 0; step < steps; ++step) {
+        optimizer.zero_grad();
+        input.matmul(parameter).pow(2).sum().backward();
+        optimizer.step(0.1);
+      }
+    };
+    AdamW without({{"model.w", whole}}, options), before({{"model.w", stopped}}, options);
+    train(without, whole, 6);
+    train(before, stopped, 3);
+    AdamW after({{"model.w", stopped}}, options);
+    REQUIRE(after.load(before.state()).ok());
+    train(after, stopped, 3);
+    CHECK(at::equal(whole, stopped));
+  }
 }
 
 TEST_CASE("schedules: warm-up to the peak, then to zero at the last step", "[optimizer]") {

@@ -16,19 +16,38 @@ config::EnumNames<Decay> enum_names(Decay);
 struct ScheduleOptions {
   Decay decay = Decay::kLinear;
   std::int64_t warmup_steps = 0;
+  bool warmup_from_zero = false;  ///< the first step has a learning rate of 0 and step `warmup_steps` is the first at the peak, as X-VLM's (scheduler.py)
   std::int64_t decay_steps = 0;  ///< the decay takes only the last steps, with the peak before; 0: everything after the warm-up
 };
 void visit_fields(config::Visitor& visitor, ScheduleOptions& options);
 /// Factor of the peak learning rate that step `step` (0-based) of `steps` uses.
 double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps);
 
-/// AdamW (arXiv 1711.05101) in torch.optim's form.
+/// torch.optim's AdamW | that of transformers 4, which X-VLM, ALBEF and PEVL trained with: eps is added before the bias correction, and decay acts on the updated value.
+enum class Update { kTorch, kTransformers };
+config::EnumNames<Update> enum_names(Update);
+
+/// Which parameters are decayed: those of two and more dimensions | as X-VLM's optim.py chooses, by official names: all but those with `bias`, or with `weight` of a
+/// `LayerNorm`, `norm`, `norm1` or `norm2`; so the temperature and the norms inside heads are decayed, relative position *bias* tables are not.
+enum class Decayed { kMatrices, kXvlm };
+config::EnumNames<Decayed> enum_names(Decayed);
+
+/// Parameters with a learning rate of their own.
+struct ParameterGroup {
+  std::vector<std::string> parameters{};  ///< globs of our names ("model.*", "losses.*", as in a checkpoint) or of X-VLM's official ones
+  double lr_factor = 1.0;                 ///< in units of lr
+};
+void visit_fields(config::Visitor& visitor, ParameterGroup& group);
+
+/// AdamW (arXiv 1711.05101).
 struct OptimizerOptions {
   double lr = 1e-4;
   double beta1 = 0.9, beta2 = 0.98;
   double eps = 1e-8;
-  double weight_decay = 0.01;  ///< not of biases, norms and scalars
-  double losses_lr_factor = 1.0;  ///< learning rate of the losses' own parameters, in units of lr (X-VLM's lr_mult)
+  double weight_decay = 0.01;
+  Decayed decayed = Decayed::kMatrices;
+  Update update = Update::kTorch;
+  std::vector<std::pair<std::string, ParameterGroup>> groups{};  ///< by name; a parameter belongs to the last that fits (X-VLM's init_params with lr_mult)
 };
 void visit_fields(config::Visitor& visitor, OptimizerOptions& options);
 
