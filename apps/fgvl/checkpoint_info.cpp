@@ -102,8 +102,7 @@ void print_not_finite(const CheckpointFile& file) {
 
 absl::StatusOr<ExitCode> checkpoint_info(const std::string& path) {
   FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint(path));
-  std::vector<std::string> names;
-  for (const auto& [name, tensor] : file.tensors) names.push_back(name);
+  const std::vector<std::string> names = models::names_of(file.tensors);
   const models::NameMap* map = models::recognise(names);
   absl::PrintF("weights    %s\n", absl::StrJoin(file.files, ", "));
   absl::PrintF("format     %s", format_name(file.format));

@@ -21,11 +21,8 @@ absl::Status refused(const std::string& path, const std::string& what) { return 
 
 absl::StatusOr<NamedTensors> renamed(const Arguments& arguments, const CheckpointFile& file) {
   if (arguments.names == kKeep) return file.tensors;
-  std::vector<std::string> names;
-  for (const auto& [name, tensor] : file.tensors) names.push_back(name);
-  const models::NameMap *from = models::recognise(names), *to = models::find_name_map(arguments.names);
+  const models::NameMap *from = models::recognise(models::names_of(file.tensors)), *to = models::find_name_map(arguments.names);
   if (from == nullptr) return refused(arguments.in, "its names belong to no known family; --names keep leaves them as they are");
-  if (from == to) return file.tensors;
   if (from->rules.empty()) return refused(arguments.in, absl::StrCat("these are weights of ", from->title, ", whose names this version cannot translate; --names keep leaves them as they are"));
   models::Translated translated = models::translate(file.tensors, *from, *to);
   if (!translated.problems.empty()) {

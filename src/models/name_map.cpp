@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 
 #include "fgvl/core/glob.hpp"
 
@@ -131,6 +132,23 @@ std::optional<std::string> to_ours(const NameMap& map, const std::string& offici
     return filled(rule.ours, *found, found->layer - (rule.after_text_layers ? text_layers : 0), rule.term);
   }
   return std::nullopt;
+}
+
+std::vector<std::string> names_of(const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors) names.push_back(name);
+  return names;
+}
+
+std::vector<std::string> checkpoint_names(const std::vector<std::string>& ours) {
+  const std::int64_t text_layers = text_layers_of(ours);
+  std::vector<std::string> names;
+  std::map<std::string, int> uses;
+  for (const std::string& name : ours) ++uses[names.emplace_back(xvlm_name(name, text_layers))];
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (uses[names[i]] > 1) names[i] = ours[i];
+  }
+  return names;
 }
 
 std::int64_t text_layers_of(const std::vector<std::string>& names) {

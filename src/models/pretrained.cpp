@@ -133,7 +133,11 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
   const auto derived = [&](const std::string& official) { return options.names != nullptr && matches_any(options.names->derived, official); };
   for (const auto& [name, target] : targets) {
     const std::string official = options.names != nullptr ? to_official(*options.names, name, options.text_layers).value_or(name) : name;
-    const auto found = stored.find(official);
+    auto found = stored.find(official);
+    // Official names count text and fusion layers on, so that our text layer 6 would find the first fusion layer of a file with 6 text layers.
+    const bool other_layer = options.names != nullptr && name.rfind("model.", 0) == 0 && official != name && to_ours(*options.names, official, options.text_layers) != name;
+    if (other_layer) found = stored.end();
+    if (found == stored.end()) found = stored.find(name);  // what has no official name of its own
     if (found == stored.end()) {
       if (derived(official)) {
         report.rows.push_back({LoadOutcome::kDerived, name, "", ""});
@@ -143,7 +147,7 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
       report.rows.push_back({allowed ? LoadOutcome::kMissingAllowed : LoadOutcome::kMissing, name, official == name ? "" : official, "not in the checkpoint"});
       continue;
     }
-    used.insert(official);
+    used.insert(found->first);
     const Tensor& source = found->second;
     if (at::isFloatingType(source.scalar_type()) != at::isFloatingType(target.scalar_type())) {
       report.rows.push_back({LoadOutcome::kUnfit, name, official, std::string("holds ") + c10::toString(source.scalar_type()) + ", the model has " + c10::toString(target.scalar_type())});
@@ -178,7 +182,9 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
     } else if (derived(name)) {
       report.rows.push_back({LoadOutcome::kDerived, "", name, ""});
     } else {
-      report.rows.push_back({matches_any(options.allow_unexpected, name) ? LoadOutcome::kUnexpectedAllowed : LoadOutcome::kUnexpected, "", name, shape_text(tensor.sizes()) + ", which the model lacks"});
+      const std::string ours = options.names != nullptr ? to_ours(*options.names, name, options.text_layers).value_or(name) : name;
+      const bool allowed = matches_any(options.allow_unexpected, name) || matches_any(options.allow_unexpected, ours);
+      report.rows.push_back({allowed ? LoadOutcome::kUnexpectedAllowed : LoadOutcome::kUnexpected, "", name, shape_text(tensor.sizes()) + ", which the model lacks"});
     }
   }
   if (!report.ok()) return report;
@@ -190,9 +196,7 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
 }
 
 Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoint, const NameMap& from, const NameMap& to) {
-  std::vector<std::string> names;
-  for (const auto& [name, tensor] : checkpoint) names.push_back(name);
-  const std::int64_t text_layers = text_layers_of(names);
+  const std::int64_t text_layers = text_layers_of(names_of(checkpoint));
   const std::map<std::string, Tensor> stored(checkpoint.begin(), checkpoint.end());
   Translated result;
   std::map<std::string, Tensor> written;
@@ -201,7 +205,8 @@ Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoi
       if (!same_values(stored.at(tie->same_as), tensor)) result.problems.push_back(name + " should be the same as " + tie->same_as + " and is not");
       continue;
     }
-    const std::optional<std::string> ours = to_ours(from, name, text_layers), theirs = ours ? to_official(to, *ours, text_layers) : std::nullopt;
+    const bool is_ours = name.rfind("model.", 0) == 0 || name.rfind("losses.", 0) == 0;  // as a checkpoint of ours calls what has no official name
+    const std::optional<std::string> ours = is_ours ? name : to_ours(from, name, text_layers), theirs = ours ? to_official(to, *ours, text_layers) : std::nullopt;
     if (!theirs) {
       result.problems.push_back(name + " has no name in " + to.title);
       continue;

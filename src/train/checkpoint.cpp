@@ -158,10 +158,17 @@ NamedTensors run_weights(const models::Model& model, const losses::Criterion& cr
   return weights;
 }
 
+NamedTensors checkpoint_weights(const models::Model& model, const losses::Criterion& criterion) {
+  NamedTensors weights = run_weights(model, criterion);
+  const std::vector<std::string> names = models::checkpoint_names(models::names_of(weights));
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i].first = names[i];
+  return weights;
+}
+
 absl::Status load_weights(const std::string& checkpoint, models::Model& model, losses::Criterion& criterion) {
   FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint((fs::path(checkpoint) / "model.safetensors").string()));
-  models::LoadOptions options{.names = models::find_name_map("fgvl"), .done = [&](const Tensor& tensor) { file.release(tensor); }};
-  const models::LoadReport report = models::load_named(run_weights(model, criterion), file.tensors, options);
+  const NamedTensors targets = run_weights(model, criterion);
+  const models::LoadReport report = models::load_named(targets, file.tensors, {.names = models::find_name_map("xvlm"), .text_layers = models::text_layers_of(models::names_of(file.tensors)), .done = [&](const Tensor& tensor) { file.release(tensor); }});
   if (report.ok()) return absl::OkStatus();
   return with_exit_code(absl::InvalidArgumentError(absl::StrCat(checkpoint, ": the checkpoint belongs to another model or other losses:", report.problems())), ExitCode::kCheckpoint);
 }
@@ -173,15 +180,13 @@ absl::StatusOr<std::string> initialize_from(const InitFrom& from, models::Model&
     FGVL_ASSIGN_OR_RETURN(path, find_checkpoint(path));
   }
   FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint(path));
-  std::vector<std::string> names, own;
-  for (const auto& [name, tensor] : file.tensors) names.push_back(name);
+  const std::vector<std::string> names = models::names_of(file.tensors);
   const models::NameMap* map = models::recognise(names);
   if (map == nullptr || map->rules.empty()) {
     const std::string what = map == nullptr ? "its names belong to no known family" : absl::StrCat("these are weights of ", map->title, ", whose names this version cannot translate");
     return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": cannot start from it: ", what, "; X-VLM and fgvl are read (the first name is \"", names.empty() ? "" : names.front(), "\")")), ExitCode::kCheckpoint);
   }
   const NamedTensors targets = run_weights(model, criterion);
-  for (const auto& [name, tensor] : targets) own.push_back(name);
   const auto reshape = [&](const std::string& name, const Tensor& stored, at::IntArrayRef wanted) {
     // A table that does not train (sine and cosine) is right as the model made it.
     for (const auto& buffer : model.named_buffers()) {
@@ -190,7 +195,7 @@ absl::StatusOr<std::string> initialize_from(const InitFrom& from, models::Model&
     return models::fit_position_table(name, stored, wanted);
   };
   const models::LoadReport report = models::load_named(targets, file.tensors,
-                                                       {.names = map, .text_layers = models::text_layers_of(own), .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
+                                                       {.names = map, .text_layers = models::text_layers_of(names), .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
                                                         .reshape = reshape,
                                                         .done = [&](const Tensor& tensor) { file.release(tensor); }});
   if (!report.ok()) {

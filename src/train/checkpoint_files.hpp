@@ -17,10 +17,12 @@ absl::Status write_checkpoint(const std::string& checkpoints_folder, std::int64_
 /// Removes checkpoints of later steps than `step`, and what an interrupted write left: a run that goes on from `step` has none of them.
 absl::Status remove_checkpoints_after(const std::string& checkpoints_folder, std::int64_t step);
 
-/// Weights of model and criterion by their names in a checkpoint ("model.*", "losses.*").
+/// Weights of model and criterion by our names ("model.*", "losses.*").
 NamedTensors run_weights(const models::Model& model, const losses::Criterion& criterion);
+/// The same by their names in a checkpoint: X-VLM's official ones where they have one.
+NamedTensors checkpoint_weights(const models::Model& model, const losses::Criterion& criterion);
 
-/// Loads what run_weights saved; InvalidArgument (exit code 4) when it belongs to another model.
+/// Loads what checkpoint_weights saved; InvalidArgument (exit code 4) when it belongs to another model.
 absl::Status load_weights(const std::string& checkpoint, models::Model& model, losses::Criterion& criterion);
 
 /// The number in "step_<number>", or -1.

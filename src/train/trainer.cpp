@@ -81,13 +81,14 @@ struct Trainer::Impl {
         return absl::InvalidArgumentError(absl::StrCat("data.tokenizer.max_tokens is ", config.data.tokenizer.max_tokens, ", more than model.text.options.max_tokens = ", info.max_tokens,
                                                        ": the first longer text would not fit. Lower the one or raise the other"));
       }
+      model->to(device);
+      criterion->to(device);
+      optimizer = std::make_unique<AdamW>(trainable(*model, *criterion), config.train.optimizer);
     } catch (const c10::Error& error) {
       if (is_out_of_memory(error)) throw;
       return absl::InvalidArgumentError(error.what_without_backtrace());
     }
-    model->to(device);
-    criterion->to(device);
-    optimizer = std::make_unique<AdamW>(trainable(*model, *criterion), config.train.optimizer);
+    if (config.data.split == data::Split::kAll && !config.probes.empty()) progress().on_message("data.split is all: the probes score pictures that this run trains on; use data.split=train to hold some out");
     const ProbeContext context{std::make_shared<data::DataConfig>(config.data), data::Split::kHeldOut, texts};
     for (const auto& [name, probe] : config.probes) {
       absl::StatusOr<ProbePtr> made = probe.probe.make(context);
@@ -178,7 +179,7 @@ struct Trainer::Impl {
     if (saved_step == step) return absl::OkStatus();
     const nlohmann::ordered_json state = {{"step", step}, {"non_finite_in_a_row", non_finite}, {"non_finite", non_finite_total}, {"loader", loader->state()}};
     CheckpointFiles files;
-    FGVL_ASSIGN_OR_RETURN(files["model.safetensors"], to_safetensors(run_weights(*model, *criterion), {{"format", "fgvl 1"}}));
+    FGVL_ASSIGN_OR_RETURN(files["model.safetensors"], to_safetensors(checkpoint_weights(*model, *criterion), {{"format", "fgvl 1"}}));
     FGVL_ASSIGN_OR_RETURN(files["optimizer.safetensors"], to_safetensors(optimizer->state()));
     files["state.json"] = state.dump(2) + "\n";
     files["config.yaml"] = config::to_yaml(config);

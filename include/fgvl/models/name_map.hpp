@@ -2,7 +2,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "fgvl/core/tensor.hpp"
 
 namespace fgvl::models {
 
@@ -41,6 +44,12 @@ const NameMap* recognise(const std::vector<std::string>& names);
 /// `text_layers`: layers of the text encoder before fusion.
 std::optional<std::string> to_official(const NameMap& map, const std::string& ours, std::int64_t text_layers);
 std::optional<std::string> to_ours(const NameMap& map, const std::string& official, std::int64_t text_layers);
+
+/// The names of tensors or parameters, in order.
+std::vector<std::string> names_of(const std::vector<std::pair<std::string, Tensor>>& tensors);
+
+/// What a checkpoint of this library calls our parameters: X-VLM's official names; a name that no rule knows, or that two of ours would share (two matching terms), stays ours.
+std::vector<std::string> checkpoint_names(const std::vector<std::string>& ours);
 
 /// The number of text layers before fusion, read off the names of a checkpoint, ours or official; 0 where it cannot be seen.
 std::int64_t text_layers_of(const std::vector<std::string>& names);
