@@ -1,4 +1,6 @@
 #pragma once
+#include <cmath>
+
 #include <torch/torch.h>
 
 namespace fgvl::models {
@@ -20,6 +22,13 @@ inline Tensor additive_mask(const Tensor& mask, at::ScalarType dtype) {
 inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask) {
   const auto additive = mask.defined() ? std::optional<Tensor>(mask.to(query.scalar_type())) : std::nullopt;
   return merge_heads(at::scaled_dot_product_attention(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), additive));
+}
+
+/// [N, heads, L, S]: the weights of attend(), which computes them without keeping them.
+inline Tensor attention_weights(const Tensor& query, const Tensor& key, std::int64_t heads, const Tensor& mask) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(query.size(2) / heads));
+  const Tensor scores = at::matmul(split_heads(query, heads), split_heads(key, heads).transpose(2, 3)) * scale;
+  return (mask.defined() ? scores + mask.to(scores.scalar_type()) : scores).softmax(3);
 }
 
 }  // namespace fgvl::models

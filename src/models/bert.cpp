@@ -104,19 +104,16 @@ class BertFusion final : public FusionEncoder {
   }
 
   Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
-    Tensor tokens = pairs.text;
-    const Tensor text_mask = additive_mask(pairs.text_mask, tokens.scalar_type());
-    Tensor visual_mask;
-    if (pairs.visual_mask.defined()) visual_mask = additive_mask(pairs.visual_mask, tokens.scalar_type());
-    const Bundles bundles = make_bundles(pairs.sequence_index);
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      BertLayer& layer = *layers_[i];
-      const Tensor positions = i + 1 == layers_.size() ? pairs.positions : Tensor();
-      tokens = i == 0 ? at_positions(tokens, positions) : layer.attend_to_text(tokens, text_mask, positions, dropout);
-      const BertAttention::Projected own{visuals.keys[i].index_select(0, bundles.sequence), visuals.values[i].index_select(0, bundles.sequence)};
-      tokens = layer.think(layer.attend_to_visuals(tokens, own, visual_mask, bundles, dropout), dropout);
-    }
+    const Tensor tokens = run_to(layers_.size() - 1, pairs, visuals, /*with_visuals=*/true, dropout);
     return final_norm_ ? final_norm_(tokens) : tokens;
+  }
+
+  Tensor cross_attention(const FusionPairs& pairs, const ProjectedVisuals& visuals, std::int64_t layer, Dropout& dropout) override {
+    const auto count = static_cast<std::int64_t>(layers_.size());
+    TORCH_CHECK(layer >= -count && layer < count, "[BertFusion::cross_attention] layer: expected one of ", count, " (-", count, " to ", count - 1, "), got ", layer);
+    const auto index = static_cast<std::size_t>(layer < 0 ? layer + count : layer);
+    const Tensor stream = run_to(index, pairs, visuals, /*with_visuals=*/false, dropout);
+    return layers_[index]->visual_weights(stream, visuals.keys[index].index_select(0, pairs.sequence_index), visual_mask_of(pairs));
   }
 
   double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const override {
@@ -128,6 +125,24 @@ class BertFusion final : public FusionEncoder {
   }
 
  private:
+  static Tensor visual_mask_of(const FusionPairs& pairs) { return pairs.visual_mask.defined() ? additive_mask(pairs.visual_mask, pairs.text.scalar_type()) : Tensor(); }
+
+  /// The residual stream behind layer `last`, at `pairs.positions`; without `with_visuals`, as it is when that layer begins to look at the visuals.
+  Tensor run_to(std::size_t last, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) {
+    Tensor tokens = pairs.text;
+    const Tensor text_mask = additive_mask(pairs.text_mask, tokens.scalar_type()), visual_mask = visual_mask_of(pairs);
+    const Bundles bundles = make_bundles(pairs.sequence_index);
+    for (std::size_t i = 0; i <= last; ++i) {
+      BertLayer& layer = *layers_[i];
+      const Tensor positions = i == last ? pairs.positions : Tensor();
+      tokens = i == 0 ? at_positions(tokens, positions) : layer.attend_to_text(tokens, text_mask, positions, dropout);
+      if (i == last && !with_visuals) break;
+      const BertAttention::Projected own{visuals.keys[i].index_select(0, bundles.sequence), visuals.values[i].index_select(0, bundles.sequence)};
+      tokens = layer.think(layer.attend_to_visuals(tokens, own, visual_mask, bundles, dropout), dropout);
+    }
+    return tokens;
+  }
+
   BertFusionOptions options_;
   FusionContext context_;
   std::vector<std::shared_ptr<BertLayer>> layers_;

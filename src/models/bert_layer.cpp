@@ -38,6 +38,8 @@ Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, 
   return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
 }
 
+Tensor BertAttention::weights(const Tensor& tokens, const Tensor& key, const Tensor& mask) { return attention_weights(query_(normed(tokens)), key, options_.heads, mask); }
+
 BertLayer::BertLayer(const BertLayerOptions& options) : options_(options) {
   attention_ = register_module("attention", std::make_shared<BertAttention>(options, options.width));
   if (options.visual_width > 0) cross_ = register_module("crossattention", std::make_shared<BertAttention>(options, options.visual_width));

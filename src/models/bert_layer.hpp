@@ -28,6 +28,8 @@ class BertAttention final : public torch::nn::Module {
   /// `tokens` [N, L, D], the residual stream, look at `projected`: what `project` made of the normed stream itself, or of visual tokens. `mask` additive,
   /// [N, 1, 1, S] or undefined. With `bundles`, `projected` is of its C sequences, and `mask` still of the N pairs.
   Tensor forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout, const Bundles* bundles = nullptr);
+  /// [N, heads, L, S]: the weights with which `forward` takes values, for `key` [N, S, D].
+  Tensor weights(const Tensor& tokens, const Tensor& key, const Tensor& mask);
   /// What keys of self-attention are projected from: the norm of the residual stream in a pre-norm layer, else the stream.
   Tensor normed(const Tensor& tokens) { return options_.norm == Norm::kPre ? norm_(tokens) : tokens; }
 
@@ -48,6 +50,8 @@ class BertLayer final : public torch::nn::Module {
   Tensor attend_to_visuals(const Tensor& stream, const BertAttention::Projected& visuals, const Tensor& visual_mask, const Bundles& bundles, Dropout& dropout) {
     return cross_->forward(stream, visuals, visual_mask, dropout, &bundles);
   }
+  /// [N, heads, L, S] of attend_to_visuals; `keys` [N, S, D].
+  Tensor visual_weights(const Tensor& stream, const Tensor& keys, const Tensor& visual_mask) { return cross_->weights(stream, keys, visual_mask); }
   Tensor think(const Tensor& stream, Dropout& dropout);
 
  private:

@@ -34,7 +34,7 @@ FeatureSpec RegionVlm::spec() const {
 }
 
 std::unique_ptr<ForwardPass> RegionVlm::begin(const RegionBatch& batch, const PassOptions& options) {
-  TORCH_CHECK(batch.images.defined() && batch.images.dim() == 4 && batch.images.size(2) == vision->image_size() && batch.images.size(3) == vision->image_size(),
+  TORCH_CHECK(!batch.images.defined() || (batch.images.dim() == 4 && batch.images.size(2) == vision->image_size() && batch.images.size(3) == vision->image_size()),
               "[RegionVlm::begin] batch.images: expected [B, 3, ", vision->image_size(), ", ", vision->image_size(), "], got ", batch.images.sizes());
   return make_pass(*this, batch, options);
 }

@@ -19,14 +19,28 @@ Tensor full(const Tensor& value) { return value.scalar_type() == at::kBFloat16 ?
 class RegionVlmPass final : public ForwardPass {
  public:
   RegionVlmPass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options)
-      : model_(model), batch_(batch), options_(options), collective_(options.collective ? options.collective : make_single_process()) {}
+      : model_(model), batch_(batch), options_(options), collective_(options.collective ? options.collective : make_single_process()), device_(batch.text_ids.device()) {
+    const ImageFeatures& image = options_.given.image;
+    const TextFeatures& text = options_.given.text;
+    if (image.embeds.defined()) {
+      TORCH_CHECK(image.embeds.dim() == 3 && image.embeds.size(1) == image_tokens() && image.features.defined() && image.features.size(0) == image.embeds.size(0),
+                  "[RegionVlm::begin] given.image: expected embeds [B, ", image_tokens(), ", Dv] and features [B, E], got embeds ", image.embeds.sizes());
+      image_ = image;
+    }
+    if (text.embeds.defined()) {
+      TORCH_CHECK(text.embeds.dim() == 3 && text.embeds.size(0) == batch_.text_count() && batch_.text_mask.sizes() == text.embeds.sizes().slice(0, 2) && text.features.defined(),
+                  "[RegionVlm::begin] given.text: expected embeds [T, L, D] and features [T, E] of batch.text_mask ", batch_.text_mask.sizes(), ", got embeds ", text.embeds.sizes());
+      text_embeds_ = text.embeds;
+      text_ = text;
+    }
+  }
 
   const RegionBatch& batch() const override { return batch_; }
 
   const ImageFeatures& image() override {
     if (!image_) {
       const VisualTokens& visual = visual_tokens();
-      const Tensor embeds = visual.sequences.slice(0, 0, batch_.images.size(0)).slice(1, 0, image_tokens());
+      const Tensor embeds = visual.sequences.slice(0, 0, batch_.image_count()).slice(1, 0, image_tokens());
       image_ = ImageFeatures{embeds, unit_rows(model_.vision_proj(full(embeds.select(1, 0))))};
     }
     return *image_;
@@ -65,21 +79,17 @@ class RegionVlmPass final : public ForwardPass {
   }
 
   Tensor fuse(const FusionQuery& query) override {
-    TORCH_CHECK(query.text_index.defined() && query.visual_index.defined() && query.text_index.sizes() == query.visual_index.sizes() && query.text_index.dim() == 1,
-                "[ForwardPass::fuse] text_index, visual_index: expected two [N]");
-    TORCH_CHECK(!query.positions.defined() || (query.positions.dim() == 2 && query.positions.size(0) == query.text_index.size(0)),
-                "[ForwardPass::fuse] positions: expected [N, M] with N = ", query.text_index.size(0), ", got ", query.positions.sizes());
-    // Tokens only: what projects them to the common space runs when a term asks for features.
-    const VisualTokens& visual = visual_tokens();
-    const ProjectedVisuals keys = query.visual == VisualInput::kRegion ? projected() : projected_images();
-    FusionPairs pairs{prepared(query.text).index_select(0, query.text_index), mask_of(query.text).index_select(0, query.text_index), query.visual_index, {}, query.positions};
-    if (query.visual == VisualInput::kRegion) {
-      pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
-      pairs.visual_mask = visual.mask.index_select(0, query.visual_index);
-    }
+    const Fusion fusion = fusion_of(query);
     // Keyed by the kind of input, not by the number of calls before: a removed term must not change the dropout of the others.
-    Dropout dropout = stage_dropout("fuse", static_cast<std::uint64_t>(query.text) * 2 + static_cast<std::uint64_t>(query.visual));
-    return fused(pairs, keys, dropout);
+    Dropout dropout = stage_dropout("fuse", dropout_kind(query));
+    return fused(fusion.pairs, fusion.keys, dropout);
+  }
+
+  Tensor cross_attention(const FusionQuery& query, std::int64_t layer) override {
+    const Fusion fusion = fusion_of(query);
+    Dropout dropout = stage_dropout("fuse", dropout_kind(query));
+    const auto scope = autocast();
+    return full(model_.fusion->cross_attention(fusion.pairs, fusion.keys, layer, dropout));
   }
 
   const Tensor& matched() override {
@@ -109,12 +119,34 @@ class RegionVlmPass final : public ForwardPass {
   Collective& collective() const override { return *collective_; }
 
  private:
+  /// What a query asks the fusion encoder for.
+  struct Fusion {
+    FusionPairs pairs;
+    ProjectedVisuals keys;
+  };
+  Fusion fusion_of(const FusionQuery& query) {
+    TORCH_CHECK(query.text_index.defined() && query.visual_index.defined() && query.text_index.sizes() == query.visual_index.sizes() && query.text_index.dim() == 1,
+                "[ForwardPass::fuse] text_index, visual_index: expected two [N]");
+    TORCH_CHECK(!query.positions.defined() || (query.positions.dim() == 2 && query.positions.size(0) == query.text_index.size(0)),
+                "[ForwardPass::fuse] positions: expected [N, M] with N = ", query.text_index.size(0), ", got ", query.positions.sizes());
+    // Tokens only: what projects them to the common space runs when a term asks for features.
+    const VisualTokens& visual = visual_tokens();
+    const ProjectedVisuals keys = query.visual == VisualInput::kRegion ? projected() : projected_images();
+    FusionPairs pairs{prepared(query.text).index_select(0, query.text_index), mask_of(query.text).index_select(0, query.text_index), query.visual_index, {}, query.positions};
+    if (query.visual == VisualInput::kRegion) {
+      pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
+      pairs.visual_mask = visual.mask.index_select(0, query.visual_index);
+    }
+    return {std::move(pairs), keys};
+  }
+  static std::uint64_t dropout_kind(const FusionQuery& query) { return static_cast<std::uint64_t>(query.text) * 2 + static_cast<std::uint64_t>(query.visual); }
+
   Dropout stage_dropout(const char* stage, std::uint64_t kind = 0) const {
     if (!model_.is_training()) return {};
-    return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + kind, .purpose = stage}, batch_.images.device());
+    return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + kind, .purpose = stage}, device_);
   }
 
-  compat::Autocast autocast() const { return {batch_.images.device(), options_.bf16}; }
+  compat::Autocast autocast() const { return {device_, options_.bf16}; }
 
   Tensor fused(const FusionPairs& pairs, const ProjectedVisuals& keys, Dropout& dropout) {
     const auto scope = autocast();
@@ -134,7 +166,13 @@ class RegionVlmPass final : public ForwardPass {
   }
 
   const VisualTokens& visual_tokens() {
+    if (!visual_ && options_.given.image.embeds.defined()) {
+      TORCH_CHECK(!batch_.is_region.any().item<bool>(), "[ForwardPass] batch.is_region: the images were given encoded, without their regions; give batch.images instead");
+      const Tensor& embeds = options_.given.image.embeds;
+      visual_ = VisualTokens{embeds, batch_.text_to_image, embeds.select(1, 0).index_select(0, batch_.text_to_image), at::ones({batch_.text_count(), image_tokens()}, batch_.is_region.options())};
+    }
     if (!visual_) {
+      TORCH_CHECK(batch_.images.defined(), "[ForwardPass] batch.images: undefined, and no encoded images were given");
       const Tensor mask = patch_mask(batch_.boxes, model_.vision->grid(), model_.vision->grid());
       // A text about the whole image sees all of it, whatever its box says.
       const Tensor visible = mask.logical_or(batch_.is_region.logical_not().unsqueeze(1));
@@ -190,6 +228,7 @@ class RegionVlmPass final : public ForwardPass {
   RegionBatch batch_;
   PassOptions options_;
   CollectivePtr collective_;
+  at::Device device_;
   std::optional<VisualTokens> visual_;
   std::optional<ImageFeatures> image_;
   std::optional<RegionFeatures> regions_;

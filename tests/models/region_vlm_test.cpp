@@ -189,6 +189,49 @@ TEST_CASE("many pairs fused at once equal each pair alone, whichever pictures th
   }
 }
 
+TEST_CASE("encoded once, used again: a pass over the encodings of other passes gives what one that encodes gives", "[models]") {
+  torch::NoGradGuard guard;
+  for (const auto& [kind, vision] : every_vision()) {
+    INFO(kind);
+    const ModelPtr model = make(vision);
+    model->eval();
+    RegionBatch batch = batch_with(2);
+    batch.is_region = torch::zeros_like(batch.is_region);
+    batch.text_mask[1].slice(0, 2).fill_(false);
+    const auto expected = model->begin(batch);
+
+    // Pictures without texts, and texts without pictures.
+    RegionBatch pictures = batch, texts = batch;
+    for (Tensor RegionBatch::*field : {&RegionBatch::text_to_image, &RegionBatch::is_region, &RegionBatch::boxes, &RegionBatch::is_unambiguous, &RegionBatch::text_ids, &RegionBatch::text_mask,
+                                       &RegionBatch::text_key}) {
+      pictures.*field = (batch.*field).slice(0, 0, 0);
+    }
+    texts.images = Tensor();
+    const Encoded given{model->begin(pictures)->image(), model->begin(texts)->text()};
+    CHECK(at::allclose(given.image.features, expected->image().features, 1e-5, 1e-6));
+    CHECK(at::allclose(given.text.features, expected->text().features, 1e-5, 1e-6));
+
+    // Where both are given no encoder runs, so that neither pixels nor ids are looked at.
+    texts.text_ids = torch::zeros_like(texts.text_ids);
+    const auto pass = model->begin(texts, {.given = given});
+    CHECK(at::allclose(pass->matched(), expected->matched(), 1e-5, 1e-6));
+    CHECK(at::allclose(pass->regions().features, expected->regions().features, 1e-5, 1e-6));
+    const Tensor rows = torch::tensor({5, 0, 2}), images = torch::tensor({0, 1, 1});
+    CHECK(at::allclose(pass->predicted_boxes(rows), expected->predicted_boxes(rows), 1e-5, 1e-6));
+    CHECK(at::allclose(pass->fuse({.text_index = rows, .visual = VisualInput::kImage, .visual_index = images}).select(1, 0),
+                       expected->fuse({.text_index = rows, .visual = VisualInput::kImage, .visual_index = images}).select(1, 0), 1e-5, 1e-6));
+
+    // Regions are made with their pictures.
+    RegionBatch regions = texts;
+    regions.is_region = torch::ones_like(texts.is_region);
+    CHECK_THROWS_WITH(model->begin(regions, {.given = given})->matched(), Catch::Contains("without their regions"));
+    CHECK_THROWS_WITH(model->begin(texts)->matched(), Catch::Contains("batch.images: undefined"));
+    Encoded other = given;
+    other.text.embeds = given.text.embeds.slice(0, 0, 2);
+    CHECK_THROWS_WITH(model->begin(texts, {.given = other}), Catch::Contains("given.text: expected embeds [T, L, D]"));
+  }
+}
+
 TEST_CASE("bundles: no slot is lost, none mixes sequences, and keys and values are copied less often than there are pairs", "[models]") {
   const Tensor shared = torch::tensor({2, 0, 2, 2, 0, 2, 2, 2, 0, 0});
   const Bundles bundles = make_bundles(shared);

@@ -1,6 +1,8 @@
 #pragma once
 #include <string_view>
 
+#include <c10/util/Exception.h>
+
 #include "fgvl/core/batch.hpp"
 #include "fgvl/core/collective.hpp"
 #include "fgvl/core/features.hpp"
@@ -45,6 +47,14 @@ class ForwardPass {
 
   /// [N, 4] boxes (cx, cy, w, h) in units of the image side, predicted for texts `text_index` [N] from their whole images.
   virtual Tensor predicted_boxes(const Tensor& text_index) = 0;
+
+  /// Where texts look: [N, heads, L, V] (or [N, heads, M, V] with `positions`) cross-attention weights of fusion layer `layer`, 0 being the first and -1 the last.
+  /// softmax(q k^T / sqrt(d)) over the V tokens of the visual as ImageFeatures or RegionFeatures order them; exactly 0 where the row may not look, so that each row sums
+  /// to 1. Fused kernels do not give weights: they are computed here, when asked for, and nothing is kept. Throws c10::Error for a layer that does not exist, and for a model
+  /// without cross-attention.
+  virtual Tensor cross_attention(const FusionQuery& /*query*/, std::int64_t /*layer*/) {
+    TORCH_CHECK(false, "[ForwardPass::cross_attention] this model cannot say where it looks");
+  }
 
   virtual const Tensor& word_embedding() const = 0;  ///< [V, D], tied to the MLM decoder
 

@@ -2,6 +2,7 @@
 #include <memory>
 #include <vector>
 
+#include <c10/util/Exception.h>
 #include <torch/nn/module.h>
 
 #include "fgvl/core/registry.hpp"
@@ -36,6 +37,11 @@ class FusionEncoder : public torch::nn::Module {
   virtual Tensor prepare(const Tensor& text, const Tensor& mask, Dropout& dropout) = 0;
   /// [N, L, D], or [N, M, D] with positions.
   virtual Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) = 0;
+  /// [N, heads, L, tokens], or [N, heads, M, tokens] with positions: what each text token's look at the visual tokens is made of in layer `layer` (0 is the first, -1 the
+  /// last); see ForwardPass::cross_attention. Runs the layers before it.
+  virtual Tensor cross_attention(const FusionPairs& /*pairs*/, const ProjectedVisuals& /*visuals*/, std::int64_t /*layer*/, Dropout& /*dropout*/) {
+    TORCH_CHECK(false, "[FusionEncoder::cross_attention] this fusion encoder has no cross-attention");
+  }
   virtual double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const = 0;
   virtual double flops_per_sequence(std::int64_t visual_tokens) const = 0;  ///< the projections
 };
