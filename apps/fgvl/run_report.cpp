@@ -9,7 +9,8 @@
 #include <torch/version.h>
 
 #include "fgvl/core/version.hpp"
-#include "fgvl/eval/grounding.hpp"
+#include "fgvl/eval/drawing.hpp"
+#include "fgvl/eval/inference.hpp"
 
 namespace fgvl::app {
 namespace {
@@ -35,6 +36,7 @@ absl::StatusOr<eval::ReportArm> report_arm(const std::string& name, const std::s
 absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::ProbeInput& model, const data::DataConfig& data, const data::TextPipeline& texts, bool with_predictions,
                                                                  std::int64_t count) {
   FGVL_ASSIGN_OR_RETURN(const data::DatasetPtr dataset, data.dataset.make({data.root, data::Split::kHeldOut}));  // may be empty, unlike open_data's
+  FGVL_ASSIGN_OR_RETURN(const eval::Inference inference, eval::Inference::make(model, texts, data.image));
   std::vector<eval::ReportPicture> pictures;
   for (std::int64_t i = 0; i < dataset->size() && static_cast<std::int64_t>(pictures.size()) < count; ++i) {
     const auto record = dataset->get(i);
@@ -54,12 +56,12 @@ absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::Pr
     std::vector<eval::DrawnBox> boxes = {{region.box, "", kTrue}};
     picture.lines = {{"text", region.texts[0]}};
     if (with_predictions) {
-      const auto grounded = eval::ground(model, texts, data.image, *image, {region.texts[0]});
-      if (!grounded.ok()) return grounded.status();
-      boxes.push_back({grounded->front().box, "", kPredicted});
-      picture.lines.emplace_back("overlap (IoU)", absl::StrFormat("%.2f", eval::box_iou(region.box, grounded->front().box)));
+      FGVL_ASSIGN_OR_RETURN(const eval::EncodedTexts encoded, inference.encode_texts({region.texts[0]}));
+      const data::PixelBox predicted = inference.ground({*image}, encoded, {.region_itc = false}).at(0).at(0).box;
+      boxes.push_back({predicted, "", kPredicted});
+      picture.lines.emplace_back("overlap (IoU)", absl::StrFormat("%.2f", eval::box_iou(region.box, predicted)));
     }
-    picture.image = eval::draw_boxes(*image, boxes, 256);
+    picture.image = eval::draw(*image, {.boxes = boxes, .min_side = 256});
     picture.lines.emplace_back("picture", record->key);
     pictures.push_back(std::move(picture));
   }

@@ -8,6 +8,7 @@
 #include "eval/scored_regions.hpp"
 #include "fgvl/eval/grounding.hpp"
 #include "fgvl/eval/probes.hpp"
+#include "fgvl/eval/query.hpp"
 #include "train/inference_scope.hpp"
 
 namespace fgvl::eval {

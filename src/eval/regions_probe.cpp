@@ -7,8 +7,8 @@
 #include <torch/torch.h>
 
 #include "eval/scored_regions.hpp"
-#include "fgvl/eval/grounding.hpp"
 #include "fgvl/eval/probes.hpp"
+#include "fgvl/eval/query.hpp"
 #include "train/inference_scope.hpp"
 
 namespace fgvl::eval {

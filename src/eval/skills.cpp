@@ -5,8 +5,8 @@
 
 #include "train/inference_scope.hpp"
 #include "fgvl/core/config.hpp"
-#include "fgvl/eval/grounding.hpp"
 #include "fgvl/eval/probes.hpp"
+#include "fgvl/eval/query.hpp"
 #include "fgvl/losses/matching.hpp"
 
 namespace fgvl::eval {

@@ -21,15 +21,21 @@ struct Answers {
 
 class FakePass final : public ForwardPass {
  public:
-  FakePass(RegionBatch batch, const Answers& answers, bool training) : batch_(std::move(batch)), answers_(answers), training_(training) {}
+  FakePass(RegionBatch batch, const Answers& answers, const models::Encoded& given, bool training)
+      : batch_(std::move(batch)), answers_(answers), training_(training), image_(given.image), text_(given.text) {}
   const RegionBatch& batch() const override { return batch_; }
-  const ImageFeatures& image() override { return image_; }
+  const ImageFeatures& image() override {
+    if (!image_.embeds.defined()) image_ = {torch::zeros({batch_.image_count(), 2, 1}), torch::zeros({batch_.image_count(), 1})};
+    return image_;
+  }
   const RegionFeatures& regions() override {
     if (answers_.region_features) regions_.features = answers_.region_features(batch_);
     return regions_;
   }
   const TextFeatures& text() override {
-    if (answers_.text_features) text_.features = answers_.text_features(batch_);
+    if (answers_.text_features && !text_.embeds.defined()) text_.features = answers_.text_features(batch_);
+    if (!text_.embeds.defined()) text_.embeds = torch::zeros({batch_.text_count(), batch_.text_ids.size(1), 1});
+    if (!text_.features.defined()) text_.features = torch::zeros({batch_.text_count(), 1});
     return text_;
   }
   const TextFeatures& masked_text() override { return text_; }
@@ -63,11 +69,11 @@ class FakeModel final : public models::Model {
     frozen->eval();
   }
   FeatureSpec spec() const override { return {.fusion_width = 1, .embed_dim = 1, .vocab_size = 1}; }
-  std::unique_ptr<ForwardPass> begin(const RegionBatch& batch, const models::PassOptions&) override {
-    batch.validate();
+  std::unique_ptr<ForwardPass> begin(const RegionBatch& batch, const models::PassOptions& options) override {
+    if (batch.images.defined()) batch.validate();  // a pass over texts alone, or over encodings, has none
     ever_in_training = ever_in_training || is_training() || trained->is_training() || torch::GradMode::is_enabled();
     ++passes;
-    return std::make_unique<FakePass>(batch, answers, is_training());
+    return std::make_unique<FakePass>(batch, answers, options.given, is_training());
   }
 
   Answers answers;
