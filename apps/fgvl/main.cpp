@@ -56,7 +56,10 @@ int run(int argc, char** argv) {
   add_train(app, chosen);
   add_eval(app, chosen);
   add_ground(app, chosen);
+  add_score(app, chosen);
+  add_rank(app, chosen);
   add_demo(app, chosen);
+  add_scenes(app, chosen);
   add_info(app, chosen);
   add_convert(app, chosen);
   add_config_reference(app, chosen);
@@ -64,7 +67,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& error) {
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
-      return fail(std::string("no subcommand '") + argv[1] + "'; there are train, eval, ground, demo, info, convert and config-reference", ExitCode::kUsage);
+      return fail(std::string("no subcommand '") + argv[1] + "'; there are train, eval, ground, score, rank, demo, scenes, info, convert and config-reference", ExitCode::kUsage);
     }
     app.exit(error);
     return finish(ExitCode::kUsage);

@@ -1,0 +1,44 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "fgvl/eval/inference.hpp"
+
+namespace fgvl::app {
+
+/// What ground, score and rank have in common: CHECKPOINT, pictures and texts.
+struct InferenceArguments {
+  std::string checkpoint{}, device{}, json{}, texts_file{};
+  std::string image{};                 ///< IMAGE; the first text where `images` are given
+  std::vector<std::string> texts{};    ///< TEXT...
+  std::vector<std::string> images{};   ///< --images
+  eval::InferenceOptions options{};
+};
+void add_inference_arguments(CLI::App& command, InferenceArguments& arguments);
+
+/// Pictures and texts, found but not yet read.
+struct InferenceInputs {
+  std::vector<std::string> images{}, texts{};
+};
+/// Folders become the pictures in them, --texts its lines. InvalidArgument where no picture or no text was named; exit code 3 for a folder without a picture and a file of texts
+/// that cannot be read or is empty.
+absl::StatusOr<InferenceInputs> find_inputs(const InferenceArguments& arguments);
+
+absl::StatusOr<eval::Inference> open_inference(const InferenceArguments& arguments);
+
+/// {"format", "command", "checkpoint", "step"}: how every answer begins.
+nlohmann::ordered_json answer_head(const char* command, const eval::Inference& inference);
+/// The number, or null.
+nlohmann::ordered_json or_null(const std::optional<double>& number);
+/// Adds "unreadable", and writes the answer to `path`, "-" being standard output; "" writes nothing.
+absl::Status write_answer(nlohmann::ordered_json answer, const std::vector<eval::Unreadable>& unreadable, const std::string& path);
+
+/// Says on standard error which texts have words that the vocabulary lacks.
+void note_unknown_words(const eval::EncodedTexts& texts);
+/// Says on standard error which of `count` pictures could not be read. Exit code 3 when none could.
+absl::Status report_unreadable(const std::vector<eval::Unreadable>& unreadable, std::size_t count);
+
+}  // namespace fgvl::app
