@@ -40,9 +40,10 @@ absl::Status append_lines(const std::string& path, std::vector<std::string>& tex
   const absl::StatusOr<std::string> content = read_file(path);
   if (!content.ok()) return with_exit_code(content.status(), ExitCode::kData);
   const std::size_t before = texts.size();
-  for (const std::string_view line : absl::StrSplit(*content, '\n')) {
-    const std::string_view text = absl::StripAsciiWhitespace(line);
-    if (!text.empty()) texts.emplace_back(text);
+  const std::vector<std::string> lines = absl::StrSplit(*content, '\n');
+  for (std::string text : lines) {
+    absl::StripAsciiWhitespace(&text);
+    if (!text.empty()) texts.push_back(std::move(text));
   }
   if (texts.size() == before) return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": no text in this file; expected one a line")), ExitCode::kData);
   return absl::OkStatus();
