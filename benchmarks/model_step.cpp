@@ -155,10 +155,7 @@ Measured measure(const Size& size, const Arguments& arguments) {
   criterion.to(device);
   model->train();
   criterion.train();
-  std::vector<std::pair<std::string, Tensor>> parameters;
-  for (const auto& parameter : model->named_parameters()) parameters.emplace_back("model." + parameter.key(), parameter.value());
-  for (const auto& parameter : criterion.named_parameters()) parameters.emplace_back("losses." + parameter.key(), parameter.value());
-  train::AdamW optimizer(parameters, {.lr = 1e-4});
+  train::AdamW optimizer(train::trainable(*model, criterion), {.lr = 1e-4});
   const RegionBatch batch = make_batch(size, arguments);
   Measured measured{.built_mib = peak_mib()};
 

@@ -49,6 +49,37 @@ absl::Status append_lines(const std::string& path, std::vector<std::string>& tex
   return absl::OkStatus();
 }
 
+/// Adds "unreadable", and writes the answer to `path`, "-" being standard output; "" writes nothing.
+absl::Status write_answer(nlohmann::ordered_json answer, const std::vector<eval::Unreadable>& unreadable, const std::string& path) {
+  if (path.empty()) return absl::OkStatus();
+  answer["unreadable"] = nlohmann::ordered_json::array();
+  for (const eval::Unreadable& one : unreadable) answer["unreadable"].push_back({{"path", one.path}, {"reason", one.reason}});
+  // Names of files may be any bytes; JSON is UTF-8.
+  const std::string text = answer.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  if (path != "-") return with_exit_code(write_file_atomically(path, text), ExitCode::kCheckpoint);
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    return with_exit_code(absl::ResourceExhaustedError("standard output: cannot write the answer"), ExitCode::kCheckpoint);
+  }
+  return absl::OkStatus();
+}
+
+/// Says on standard error which texts have words that the vocabulary lacks.
+void note_unknown_words(const eval::EncodedTexts& texts) {
+  for (std::size_t i = 0; i < texts.texts.size(); ++i) {
+    if (texts.has_unknown_words[i]) absl::FPrintF(stderr, "\"%s\" has words that the model has never seen\n", texts.texts[i]);
+  }
+}
+
+/// Says on standard error which of `count` pictures could not be read. Exit code 3 when none could.
+absl::Status report_unreadable(const std::vector<eval::Unreadable>& unreadable, std::size_t count) {
+  if (unreadable.empty()) return absl::OkStatus();
+  if (count == 1) return with_exit_code(absl::DataLossError(unreadable[0].reason), ExitCode::kData);
+  for (const eval::Unreadable& one : unreadable) absl::FPrintF(stderr, "left out: %s\n", one.reason);  // a reason begins with its path
+  if (unreadable.size() == count) return with_exit_code(absl::DataLossError(absl::StrCat("none of the ", count, " pictures could be read")), ExitCode::kData);
+  absl::FPrintF(stderr, "%d of %d pictures could not be read\n", unreadable.size(), count);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void add_inference_arguments(CLI::App& command, InferenceArguments& arguments) {
@@ -94,32 +125,11 @@ nlohmann::ordered_json answer_head(const char* command, const eval::Inference& i
 
 nlohmann::ordered_json or_null(const std::optional<double>& number) { return number ? nlohmann::ordered_json(*number) : nlohmann::ordered_json(); }
 
-absl::Status write_answer(nlohmann::ordered_json answer, const std::vector<eval::Unreadable>& unreadable, const std::string& path) {
-  if (path.empty()) return absl::OkStatus();
-  answer["unreadable"] = nlohmann::ordered_json::array();
-  for (const eval::Unreadable& one : unreadable) answer["unreadable"].push_back({{"path", one.path}, {"reason", one.reason}});
-  // Names of files may be any bytes; JSON is UTF-8.
-  const std::string text = answer.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  if (path != "-") return with_exit_code(write_file_atomically(path, text), ExitCode::kCheckpoint);
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    return with_exit_code(absl::ResourceExhaustedError("standard output: cannot write the answer"), ExitCode::kCheckpoint);
-  }
-  return absl::OkStatus();
-}
-
-void note_unknown_words(const eval::EncodedTexts& texts) {
-  for (std::size_t i = 0; i < texts.texts.size(); ++i) {
-    if (texts.has_unknown_words[i]) absl::FPrintF(stderr, "\"%s\" has words that the model has never seen\n", texts.texts[i]);
-  }
-}
-
-absl::Status report_unreadable(const std::vector<eval::Unreadable>& unreadable, std::size_t count) {
-  if (unreadable.empty()) return absl::OkStatus();
-  if (count == 1) return with_exit_code(absl::DataLossError(unreadable[0].reason), ExitCode::kData);
-  for (const eval::Unreadable& one : unreadable) absl::FPrintF(stderr, "left out: %s\n", one.reason);  // a reason begins with its path
-  if (unreadable.size() == count) return with_exit_code(absl::DataLossError(absl::StrCat("none of the ", count, " pictures could be read")), ExitCode::kData);
-  absl::FPrintF(stderr, "%d of %d pictures could not be read\n", unreadable.size(), count);
-  return absl::OkStatus();
+absl::StatusOr<ExitCode> finish(const InferenceArguments& arguments, const InferenceInputs& inputs, const eval::EncodedTexts& texts, const std::vector<eval::Unreadable>& unreadable, nlohmann::ordered_json answer) {
+  note_unknown_words(texts);
+  FGVL_RETURN_IF_ERROR(report_unreadable(unreadable, inputs.images.size()));
+  FGVL_RETURN_IF_ERROR(write_answer(std::move(answer), unreadable, arguments.json));
+  return ExitCode::kOk;
 }
 
 }  // namespace fgvl::app

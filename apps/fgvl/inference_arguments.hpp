@@ -33,12 +33,8 @@ absl::StatusOr<eval::Inference> open_inference(const InferenceArguments& argumen
 nlohmann::ordered_json answer_head(const char* command, const eval::Inference& inference);
 /// The number, or null.
 nlohmann::ordered_json or_null(const std::optional<double>& number);
-/// Adds "unreadable", and writes the answer to `path`, "-" being standard output; "" writes nothing.
-absl::Status write_answer(nlohmann::ordered_json answer, const std::vector<eval::Unreadable>& unreadable, const std::string& path);
-
-/// Says on standard error which texts have words that the vocabulary lacks.
-void note_unknown_words(const eval::EncodedTexts& texts);
-/// Says on standard error which of `count` pictures could not be read. Exit code 3 when none could.
-absl::Status report_unreadable(const std::vector<eval::Unreadable>& unreadable, std::size_t count);
+/// How ground, score and rank end: says on standard error which texts have words that the vocabulary lacks and which pictures could not be read, and writes the answer with
+/// "unreadable" to --json, "-" being standard output. Exit code 3 when none of `inputs.images` could be read.
+absl::StatusOr<ExitCode> finish(const InferenceArguments& arguments, const InferenceInputs& inputs, const eval::EncodedTexts& texts, const std::vector<eval::Unreadable>& unreadable, nlohmann::ordered_json answer);
 
 }  // namespace fgvl::app

@@ -47,10 +47,7 @@ absl::StatusOr<ExitCode> rank(const Arguments& arguments) {
     }
     answer["queries"].push_back(std::move(one));
   }
-  note_unknown_words(texts);
-  FGVL_RETURN_IF_ERROR(report_unreadable(read.unreadable, inputs.images.size()));
-  FGVL_RETURN_IF_ERROR(write_answer(std::move(answer), read.unreadable, arguments.inference.json));
-  return ExitCode::kOk;
+  return finish(arguments.inference, inputs, texts, read.unreadable, std::move(answer));
 }
 
 }  // namespace

@@ -52,10 +52,7 @@ absl::StatusOr<ExitCode> score(const InferenceArguments& arguments) {
       answer["images"].push_back(std::move(image));
     }
   }
-  note_unknown_words(texts);
-  FGVL_RETURN_IF_ERROR(report_unreadable(unreadable, inputs.images.size()));
-  FGVL_RETURN_IF_ERROR(write_answer(std::move(answer), unreadable, arguments.json));
-  return ExitCode::kOk;
+  return finish(arguments, inputs, texts, unreadable, std::move(answer));
 }
 
 }  // namespace

@@ -231,25 +231,4 @@ std::vector<std::pair<std::string, Tensor>> named_state(const torch::nn::Module&
   return state;
 }
 
-void load_tensors(torch::nn::Module& module, const std::string& prefix, const std::map<std::string, Tensor>& tensors,
-                  const std::function<std::string(const std::string&)>& rename) {
-  std::ostringstream problems;
-  int count = 0;
-  std::vector<std::pair<Tensor, Tensor>> copies;
-  for (const auto& [name, target] : named_state(module, prefix)) {
-    const std::string wanted = rename(name);
-    const auto found = tensors.find(wanted);
-    if (found == tensors.end()) {
-      if (++count <= 8) problems << "\n  " << wanted << ": not in the checkpoint";
-    } else if (found->second.sizes() != target.sizes()) {
-      if (++count <= 8) problems << "\n  " << wanted << ": " << found->second.sizes() << " in the checkpoint, " << target.sizes() << " in the model";
-    } else {
-      copies.emplace_back(target, found->second);
-    }
-  }
-  TORCH_CHECK(count == 0, "[load_tensors] the checkpoint belongs to another model: ", count, " tensors do not fit", problems.str(), count > 8 ? "\n  ..." : "");
-  torch::NoGradGuard guard;
-  for (auto& [target, source] : copies) target.copy_(source);
-}
-
 }  // namespace fgvl::models

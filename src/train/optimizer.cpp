@@ -24,7 +24,14 @@ bool decayed_by_name(const std::string& official) {
 
 }  // namespace
 
-AdamW::AdamW(const std::vector<std::pair<std::string, Tensor>>& parameters, const OptimizerOptions& options) : options_(options) {
+NamedTensors trainable(const models::Model& model, const losses::Criterion& criterion) {
+  NamedTensors parameters;
+  for (const auto& parameter : model.named_parameters()) parameters.emplace_back("model." + parameter.key(), parameter.value());
+  for (const auto& parameter : criterion.named_parameters()) parameters.emplace_back("losses." + parameter.key(), parameter.value());
+  return parameters;
+}
+
+AdamW::AdamW(const NamedTensors& parameters, const OptimizerOptions& options) : options_(options) {
   const std::int64_t text_layers = models::text_layers_of(models::names_of(parameters));
   std::vector<bool> used(options.groups.size(), false);
   for (const auto& [name, parameter] : parameters) {

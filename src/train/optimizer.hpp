@@ -6,6 +6,9 @@
 
 namespace fgvl::train {
 
+/// Every parameter of model and criterion by our names, "model.*" and "losses.*".
+NamedTensors trainable(const models::Model& model, const losses::Criterion& criterion);
+
 /// AdamW over named parameters, in groups of one decay and one learning rate. A parameter that got no gradient in a step is not touched in it.
 class AdamW {
  public:
@@ -15,8 +18,8 @@ class AdamW {
     std::vector<std::size_t> slots{};  ///< of the parameters as they were given
   };
 
-  /// `parameters`: by our names, "model.*" and "losses.*". Throws c10::Error when a group of the options fits no parameter.
-  AdamW(const std::vector<std::pair<std::string, Tensor>>& parameters, const OptimizerOptions& options);
+  /// `parameters`: as trainable() gives them. Throws c10::Error when a group of the options fits no parameter.
+  AdamW(const NamedTensors& parameters, const OptimizerOptions& options);
 
   void zero_grad();
   /// Norm of all gradients together; scaled to `clip_norm` where larger (0: never).

@@ -28,13 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::vector<std::pair<std::string, Tensor>> trainable(const models::Model& model, const losses::Criterion& criterion) {
-  std::vector<std::pair<std::string, Tensor>> parameters;
-  for (const auto& parameter : model.named_parameters()) parameters.emplace_back("model." + parameter.key(), parameter.value());
-  for (const auto& parameter : criterion.named_parameters()) parameters.emplace_back("losses." + parameter.key(), parameter.value());
-  return parameters;
-}
-
 }  // namespace
 
 struct Trainer::Impl {

@@ -12,15 +12,6 @@ using test::OfficialModel;
 using test::OfficialRun;
 using test::Tensors;
 
-using NamedParameters = std::vector<std::pair<std::string, Tensor>>;
-
-NamedParameters parameters_of(const OfficialRun& run) {
-  NamedParameters parameters;
-  for (const auto& parameter : run.model->named_parameters()) parameters.emplace_back("model." + parameter.key(), parameter.value());
-  for (const auto& parameter : run.criterion->named_parameters()) parameters.emplace_back("losses." + parameter.key(), parameter.value());
-  return parameters;
-}
-
 /// What the official code trains with, whose new parameters are given by name.
 train::OptimizerOptions official_options(const Json& init_params, double lr_factor) {
   return {.decayed = train::Decayed::kXvlm, .update = train::Update::kTransformers, .groups = {{"new", {init_params.get<std::vector<std::string>>(), lr_factor}}}};
@@ -49,7 +40,7 @@ TEST_CASE("parameter groups: decay and learning rate of every parameter are the 
       INFO(name);
       const OfficialModel official = model_named(name);
       const OfficialRun run = complete_run(official);
-      const NamedParameters parameters = parameters_of(run);
+      const NamedTensors parameters = train::trainable(*run.model, *run.criterion);
       const double lr_factor = expected["groups"][2]["lr_factor"];
       const train::AdamW optimizer(parameters, official_options(expected["init_params"], lr_factor));
       std::map<std::string, int> ours;
@@ -124,7 +115,7 @@ TEST_CASE("AdamW: losses, gradient norms and parameters over five steps are the 
       options.eps = constants["eps"];
       options.weight_decay = constants["weight_decay"];
       if (name == "torch_adamw") options.update = train::Update::kTorch;
-      const NamedParameters parameters = parameters_of(run);
+      const NamedTensors parameters = train::trainable(*run.model, *run.criterion);
       train::AdamW optimizer(parameters, options);
       std::int64_t step = 0;
       for (const Json& now : expected["steps"]) {

@@ -301,6 +301,20 @@ TEST_CASE("crc32c equals the check value of RFC 3720", "[checkpoint]") {
   CHECK(crc32c(std::string(32, '\0')) == 0x8A9136AAu);
 }
 
+TEST_CASE("a run on all of its data says that its probes score what it trains on, and another does not", "[checkpoint]") {
+  struct Messages final : Progress {
+    std::string all;
+    void on_message(const std::string& message) override { all += message + "\n"; }
+  };
+  for (const bool all : {false, true}) {
+    Messages messages;
+    auto trainer = Trainer::make(test::tiny_run({all ? "data.split=all" : "data.split=train"}), {.out = test::fresh_run("split"), .progress = &messages});
+    INFO(trainer.status().ToString());
+    REQUIRE(trainer.ok());
+    CHECK((messages.all.find("data.split is all") != std::string::npos) == all);
+  }
+}
+
 TEST_CASE("bf16 trains, near fp32", "[checkpoint]") {
   const auto total = [](const std::string& precision) {
     const std::string out = test::fresh_run("precision_" + precision);

@@ -1,6 +1,5 @@
 #pragma once
 #include <functional>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,11 +10,6 @@
 #include "fgvl/models/name_map.hpp"
 
 namespace fgvl::models {
-
-/// Copies tensors into the parameters and buffers of `module`, whose names are `prefix` + the module's own, found in `tensors` under `rename(name)`.
-/// Throws c10::Error that lists every missing tensor and every difference in shape; nothing is changed then.
-void load_tensors(torch::nn::Module& module, const std::string& prefix, const std::map<std::string, Tensor>& tensors,
-                  const std::function<std::string(const std::string&)>& rename = [](const std::string& name) { return name; });
 
 /// Every parameter and buffer of `module` by name, in a fixed order.
 std::vector<std::pair<std::string, Tensor>> named_state(const torch::nn::Module& module, const std::string& prefix);
