@@ -178,6 +178,15 @@ TEST_CASE("translating there and back gives every tensor back, and refuses what 
     REQUIRE(found.count(name) == 1);
     CHECK(at::equal(found.at(name), tensor));
   }
+  // A run's own file: official names, ours where there is none, no second names.
+  Tensors of_run(with_text_layers);
+  std::vector<std::string> ours_names = names_of(of_run);
+  const std::vector<std::string> saved = checkpoint_names(ours_names);
+  for (std::size_t i = 0; i < of_run.size(); ++i) of_run[i].first = saved[i];
+  CHECK(names_of(translate(of_run, xvlm(), xvlm()).tensors) == names_of(back.tensors));
+  of_run.emplace_back("model.fusion_encoder.norm.weight", torch::ones({1}));
+  CHECK(names_of(translate(of_run, xvlm(), fgvl).tensors).back() == "model.fusion_encoder.norm.weight");
+  CHECK(translate(of_run, xvlm(), xvlm()).problems == std::vector<std::string>{"model.fusion_encoder.norm.weight has no name in X-VLM"});
   CHECK(translate({{"losses.foil.head.weight", torch::ones({1})}}, fgvl, xvlm()).problems == std::vector<std::string>{"losses.foil.head.weight has no name in X-VLM"});
   CHECK(translate({{"losses.a.bias", torch::ones({1})}, {"losses.b.bias", torch::zeros({1})}}, fgvl, xvlm()).problems.size() == 1);
 }

@@ -220,6 +220,26 @@ TEST_CASE("init_from starts a model of another image size: position tables are i
   CHECK_THAT(read_file(out + "/init_from.txt").value(), Catch::Contains("reshaped") && Catch::Contains("[1, 17, 16] in the checkpoint, [1, 37, 16] in the model"));
 }
 
+TEST_CASE("init_from at another image size keeps the model's own table of sine and cosine, which does not train", "[checkpoint]") {
+  const std::string vit = "model.vision.options.position=sincos";
+  const std::string source = trained("init_sincos", {vit, "train.steps=2"});
+  const std::vector<std::string> larger = {vit, "model.vision.options.image_size=48", "data.image.size=48"};
+  const auto table = [](Trainer& trainer) {
+    for (const auto& buffer : trainer.model().named_buffers()) {
+      if (buffer.key() == "vision_encoder.pos_embed") return buffer.value().clone();
+    }
+    FAIL("no table");
+    return Tensor();
+  };
+  std::vector<std::string> from = larger;
+  from.push_back("init_from=" + source);
+  auto fresh = Trainer::make(test::tiny_run(larger), {.out = test::fresh_run("init_sincos_fresh")});
+  auto started = Trainer::make(test::tiny_run(from), {.out = test::fresh_run("init_sincos_larger")});
+  INFO(started.status().ToString());
+  REQUIRE((fresh.ok() && started.ok()));
+  CHECK(at::equal(table(**fresh), table(**started)));
+}
+
 TEST_CASE("init_from refuses weights that do not fit with exit code 4 before a folder is made, and globs allow the difference", "[checkpoint]") {
   const std::string source = trained("init_misfit"), out = test::fresh_run("init_refused");
   const auto refused = [&](const std::vector<std::string>& overrides) {
