@@ -127,8 +127,10 @@ nlohmann::ordered_json or_null(const std::optional<double>& number) { return num
 
 absl::StatusOr<ExitCode> finish(const InferenceArguments& arguments, const InferenceInputs& inputs, const eval::EncodedTexts& texts, const std::vector<eval::Unreadable>& unreadable, nlohmann::ordered_json answer) {
   note_unknown_words(texts);
-  FGVL_RETURN_IF_ERROR(report_unreadable(unreadable, inputs.images.size()));
+  const absl::Status read = report_unreadable(unreadable, inputs.images.size());
+  // Also where no picture could be read: a program that asked for the answer finds every picture's reason in it.
   FGVL_RETURN_IF_ERROR(write_answer(std::move(answer), unreadable, arguments.json));
+  FGVL_RETURN_IF_ERROR(read);
   return ExitCode::kOk;
 }
 

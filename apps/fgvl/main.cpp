@@ -37,8 +37,8 @@ int fail(const std::string& message, ExitCode code) {
 }
 
 /// Threads that wait for one another must soon sleep, not spin: where anything else runs on the machine, spinning makes a step many times slower. Some tens
-/// of microseconds of spinning are worth it, since most waits are that short: 8 % of a step of the demo. OpenMP reads its settings when the process starts, so
-/// that the program starts itself once more with them.
+/// of microseconds of spinning are worth it, since most waits are that short. OpenMP reads its settings when the process starts, so that the program starts
+/// itself once more with them.
 void sleep_while_waiting(char** argv) {
   prctl(PR_SET_NAME, "fgvl");  // the second start would be known as "exe" to ps and top
   if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;

@@ -187,7 +187,12 @@ TEST_CASE("ground, score and rank: every mistake has its own sentence and exit c
     expect({command, "run", picture, "?!"}, 2, {"text \"?!\"", "no text is left"});
     expect({command, "run", "absent.png", "cat"}, 3, {"absent.png: cannot open"});
     expect({command, "run", "broken.png", "cat"}, 3, {"broken.png: neither a JPEG nor a PNG"});
-    expect({command, "run", "--images", "broken.png", "--images", "absent.png", "cat"}, 3, {"left out: broken.png", "left out: absent.png", "none of the 2 pictures could be read"});
+    expect({command, "run", "--images", "broken.png", "--images", "absent.png", "cat", "--json", "none.json"}, 3,
+           {"left out: broken.png", "left out: absent.png", "none of the 2 pictures could be read"});
+    const auto none = nlohmann::json::parse(read(folder / "none.json"));
+    CHECK(none["command"] == command);
+    REQUIRE(none["unreadable"].size() == 2);
+    CHECK(none["unreadable"][1]["path"] == "absent.png");
     expect({command, "run", "nothing_in_it", "cat"}, 3, {"nothing_in_it: no .jpg, .jpeg or .png in this folder"});
     expect({command, "run", picture, "--texts", "absent.txt"}, 3, {"absent.txt: cannot open"});
     expect({command, "run", picture, "--texts", "blank.txt"}, 3, {"blank.txt: no text in this file"});
