@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <iostream>
 #include <sstream>
 #include <thread>
 
@@ -25,6 +26,7 @@ using test::Arguments;
 using test::Outcome;
 using test::Process;
 using test::fgvl;
+using test::has_terminals;
 using test::project;
 using test::read;
 
@@ -245,12 +247,17 @@ TEST_CASE("out of memory ends with exit code 7: a model that does not fit, and p
 
 TEST_CASE("progress: a bar on a terminal, plain lines in a log", "[cli]") {
   const fs::path folder = project("progress");
-  const Outcome bar = fgvl(folder, {"train", "config.yaml", "--out", "bar"}, {.terminal = true}), plain = fgvl(folder, {"train", "config.yaml", "--out", "plain"});
-  CHECK(bar.code == 0);
+  const Outcome plain = fgvl(folder, {"train", "config.yaml", "--out", "plain"});
   CHECK(plain.code == 0);
-  CHECK_THAT(bar.output, Catch::Contains("\r\x1b[2K") && Catch::Contains("████████████████████████ 6/6") && Catch::Contains("img/s"));
   CHECK_THAT(plain.output, Catch::Contains("step 6/6") && Catch::Contains("images/s") && Catch::Contains("itc "));
   for (const char* of_a_terminal : {"\r", "\x1b", "█"}) CHECK(plain.output.find(of_a_terminal) == std::string::npos);
+  if (!has_terminals()) {
+    std::cout << "SKIPPED: the bar on a terminal: this system has no pseudo-terminals (/dev/pts is not mounted)" << std::endl;
+    return;
+  }
+  const Outcome bar = fgvl(folder, {"train", "config.yaml", "--out", "bar"}, {.terminal = true});
+  CHECK(bar.code == 0);
+  CHECK_THAT(bar.output, Catch::Contains("\r\x1b[2K") && Catch::Contains("████████████████████████ 6/6") && Catch::Contains("img/s"));
 }
 
 /// Waits until `path` holds `text`, at most 30 seconds.
