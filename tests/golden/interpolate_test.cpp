@@ -29,8 +29,7 @@ TEST_CASE("position tables are interpolated as the official code does", "[golden
     const Tensor ours = one["kind"] == "pos_embed" ? models::interpolate_position_embedding(in, one["dst_grid"]) : models::interpolate_relative_position_bias(in, one["dst_window"]);
     REQUIRE(ours.sizes() == expected.sizes());
     CHECK(ours.scalar_type() == at::kFloat);
-    // Some roundings of float32 apart: LibTorch's versions add the sixteen terms of a bicubic number in different orders.
-    CHECK((ours - expected).abs().max().item<double>() <= 1e-6 * expected.abs().max().item<double>());
+    CHECK((ours - expected).abs().max().item<double>() <= 1e-6);  // values reach 3.4, float32
   }
 }
 
