@@ -26,7 +26,6 @@ using test::Arguments;
 using test::Outcome;
 using test::Process;
 using test::fgvl;
-using test::has_terminals;
 using test::project;
 using test::read;
 
@@ -251,7 +250,7 @@ TEST_CASE("progress: a bar on a terminal, plain lines in a log", "[cli]") {
   CHECK(plain.code == 0);
   CHECK_THAT(plain.output, Catch::Contains("step 6/6") && Catch::Contains("images/s") && Catch::Contains("itc "));
   for (const char* of_a_terminal : {"\r", "\x1b", "█"}) CHECK(plain.output.find(of_a_terminal) == std::string::npos);
-  if (!has_terminals()) {
+  if (!fs::exists("/dev/pts/ptmx")) {
     std::cout << "SKIPPED: the bar on a terminal: this system has no pseudo-terminals (/dev/pts is not mounted)" << std::endl;
     return;
   }

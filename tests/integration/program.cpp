@@ -44,14 +44,6 @@ std::string read(const fs::path& path) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-bool has_terminals() {
-  const int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (terminal < 0) return false;
-  const bool usable = grantpt(terminal) == 0 && unlockpt(terminal) == 0;
-  close(terminal);
-  return usable;
-}
-
 Process::Process(const fs::path& folder, const Arguments& arguments, const Surroundings& surroundings) : output(folder / "output.txt") {
   if (surroundings.terminal) {
     terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);

@@ -21,9 +21,6 @@ struct Surroundings {
   bool terminal = false;          ///< standard error is a terminal, whose output goes to the file
 };
 
-/// Whether this system has pseudo-terminals; one without /dev/pts, such as a plain chroot, has none.
-bool has_terminals();
-
 /// A started program in `folder`; its output goes to a file.
 struct Process {
   pid_t pid = 0;
