@@ -5,50 +5,10 @@
 #include <map>
 
 #include "fgvl/core/glob.hpp"
+#include "models/name_tables.hpp"
 
 namespace fgvl::models {
 namespace {
-
-const std::vector<std::string> kDerived = {"*.position_ids", "*.relative_position_index", "*.attn_mask"};
-
-NameMap fgvl_map() {
-  return {.family = "fgvl",
-          .title = "fgvl",
-          .required = {"model.vision_encoder.*", "model.text_encoder.*", "model.fusion_encoder.*", "model.vision_proj.weight"},
-          .rules = {{"model.", "model."}, {"losses.", "losses."}},
-          .derived = kDerived};
-}
-
-/// zengyan-97/X-VLM cb4fff1, models/xvlm.py and model_pretrain.py. Vision encoders have the official names on both sides.
-NameMap xvlm_map() {
-  return {.family = "xvlm",
-          .title = "X-VLM",
-          .required = {"vision_encoder.*", "text_encoder.bert.encoder.layer.*.crossattention.*", "vision_proj.weight"},
-          .rules = {{"model.fusion_encoder.layer.#.", "text_encoder.bert.encoder.layer.#.", "", /*after_text_layers=*/true},
-                    {"model.text_encoder.layer.#.", "text_encoder.bert.encoder.layer.#."},
-                    {"model.text_encoder.", "text_encoder.bert."},
-                    {"model.vision_encoder.", "vision_encoder."},
-                    {"model.vision_proj.", "vision_proj."},
-                    {"model.text_proj.", "text_proj."},
-                    {"model.bbox_head.", "bbox_head."},
-                    // Terms are found by what they hold, because their names are the user's.
-                    {"losses.*.itm_head.", "itm_head.", "itm"},
-                    {"losses.*.temperature.temp", "temp", "itc"},
-                    {"losses.*.dense.", "text_encoder.cls.predictions.transform.dense.", "mlm"},
-                    {"losses.*.LayerNorm.", "text_encoder.cls.predictions.transform.LayerNorm.", "mlm"},
-                    {"losses.*.bias", "text_encoder.cls.predictions.bias", "mlm"}},
-          .ties = {{"text_encoder.cls.predictions.decoder.weight", "text_encoder.bert.embeddings.word_embeddings.weight"},
-                   {"text_encoder.cls.predictions.decoder.bias", "text_encoder.cls.predictions.bias"}},
-          .derived = kDerived};
-}
-
-// Families whose models come later: they are recognised, so that `info` can say what a file is; their rules belong here.
-NameMap pevl_map() { return {.family = "pevl", .title = "PEVL", .required = {"visual_encoder.*", "text_encoder.bert.*", "image_idx_queue"}, .derived = kDerived}; }
-NameMap blip_map() { return {.family = "blip", .title = "BLIP", .required = {"visual_encoder.*", "text_decoder.bert.*"}, .derived = kDerived}; }
-NameMap albef_map() { return {.family = "albef", .title = "ALBEF", .required = {"visual_encoder.*", "text_encoder.bert.*", "vision_proj.weight"}, .derived = kDerived}; }
-NameMap clip_map() { return {.family = "clip", .title = "CLIP (OpenAI)", .required = {"visual.*", "transformer.resblocks.*", "logit_scale"}, .derived = kDerived}; }
-NameMap clip_transformers_map() { return {.family = "clip_transformers", .title = "CLIP (transformers)", .required = {"vision_model.*", "text_model.*", "logit_scale"}, .derived = kDerived}; }
-NameMap bert_map() { return {.family = "bert", .title = "BERT", .required = {"*embeddings.word_embeddings.weight", "*encoder.layer.0.attention.self.query.weight"}, .derived = kDerived}; }
 
 /// What a pattern left open.
 struct Match {
@@ -98,7 +58,7 @@ std::string filled(const std::string& pattern, const Match& found, std::int64_t 
 }  // namespace
 
 const std::vector<NameMap>& name_maps() {
-  static const std::vector<NameMap> maps = {fgvl_map(), xvlm_map(), pevl_map(), blip_map(), albef_map(), clip_map(), clip_transformers_map(), bert_map()};
+  static const std::vector<NameMap> maps = {fgvl_names(), xvlm_names(), pevl_names(), blip_names(), albef_names(), clip_names(), clip_transformers_names(), bert_names()};
   return maps;
 }
 
@@ -163,7 +123,7 @@ std::int64_t text_layers_of(const std::vector<std::string>& names) {
 }
 
 std::string xvlm_name(const std::string& name, std::int64_t text_layers) {
-  static const NameMap map = xvlm_map();
+  static const NameMap map = xvlm_names();
   return to_official(map, name, text_layers).value_or(name);
 }
 
