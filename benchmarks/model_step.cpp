@@ -142,10 +142,11 @@ double peak_mib() {
 Measured measure(const Size& size, const Arguments& arguments) {
   const at::Device device = parse_device(arguments.device);
   const double dropout = arguments.dropout ? 0.1 : 0;
-  const models::BertOptions bert{.width = size.width, .layers = size.layers, .heads = size.heads, .mlp_width = 4 * size.width, .max_tokens = size.max_tokens, .dropout = dropout};
+  const models::BertOptions bert{.width = size.width, .layers = size.layers, .heads = size.heads, .mlp_width = 4 * size.width, .max_tokens = size.max_tokens, .dropout = dropout, .attention_dropout = dropout};
   const models::VisionEncoderPtr vision = size.vision(arguments.dropout);
   const auto model = models::make_region_vlm({vision, make_text_encoder(bert, {.vocab_size = size.vocab_size}),
-                                              make_fusion_encoder(models::BertFusionOptions{.layers = size.layers, .heads = size.heads, .mlp_width = 4 * size.width, .dropout = dropout},
+                                              make_fusion_encoder(models::BertFusionOptions{.layers = size.layers, .heads = size.heads, .mlp_width = 4 * size.width, .dropout = dropout,
+                                                                                            .attention_dropout = dropout},
                                                                   {.text_width = size.width, .vision_width = vision->width()})},
                                              {.embed_dim = size.embed_dim});
   losses::Criterion criterion(model->spec());

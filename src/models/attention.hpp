@@ -3,6 +3,8 @@
 
 #include <torch/torch.h>
 
+#include "models/dropout.hpp"
+
 namespace fgvl::models {
 
 /// [N, L, D] -> [N, heads, L, D / heads].
@@ -29,6 +31,12 @@ inline Tensor attention_weights(const Tensor& query, const Tensor& key, std::int
   const double scale = 1.0 / std::sqrt(static_cast<double>(query.size(2) / heads));
   const Tensor scores = at::matmul(split_heads(query, heads), split_heads(key, heads).transpose(2, 3)) * scale;
   return (mask.defined() ? scores + mask.to(scores.scalar_type()) : scores).softmax(3);
+}
+
+/// attend() with dropout of its weights. The fused kernels would draw it from the global generator, so that the weights are computed here when something is dropped.
+inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask, Dropout& dropout, double probability) {
+  if (!dropout.drops(probability)) return attend(query, key, value, heads, mask);
+  return merge_heads(at::matmul(dropout(attention_weights(query, key, heads, mask), probability), split_heads(value, heads)));
 }
 
 }  // namespace fgvl::models

@@ -34,7 +34,7 @@ class BertText final : public TextEncoder {
     positions_ = embeddings->register_module("position_embeddings", torch::nn::Embedding(options.max_tokens, options.width));
     if (options.token_types > 0) types_ = embeddings->register_module("token_type_embeddings", torch::nn::Embedding(options.token_types, options.width));
     if (options.embedding_norm) embedding_norm_ = embeddings->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
-    layers_ = make_layers(*this, options.layers, {options.width, options.heads, options.mlp_width, 0, options.layer_norm_eps, options.dropout, options.norm});
+    layers_ = make_layers(*this, options.layers, {options.width, options.heads, options.mlp_width, 0, options.layer_norm_eps, options.dropout, options.attention_dropout, options.norm});
     if (options.norm == Norm::kPre) final_norm_ = register_module("norm", layer_norm(options.width, options.layer_norm_eps));
   }
 
@@ -82,7 +82,7 @@ class BertFusion final : public FusionEncoder {
     TORCH_CHECK(options.layers > 0, "[BertFusionOptions] layers: expected at least 1, got ", options.layers);
     TORCH_CHECK(context.text_width % options.heads == 0, "[BertFusionOptions] heads: expected a divisor of the text width ", context.text_width, ", got ", options.heads);
     layers_ = make_layers(*this, options.layers,
-                          {context.text_width, options.heads, options.mlp_width, context.vision_width, options.layer_norm_eps, options.dropout, options.norm});
+                          {context.text_width, options.heads, options.mlp_width, context.vision_width, options.layer_norm_eps, options.dropout, options.attention_dropout, options.norm});
     if (options.norm == Norm::kPre) final_norm_ = register_module("norm", layer_norm(context.text_width, options.layer_norm_eps));
   }
 
@@ -163,6 +163,7 @@ void visit_fields(config::Visitor& visitor, BertOptions& options) {
   visitor("embedding_norm", options.embedding_norm, "LayerNorm over the sum of the embeddings");
   visitor("layer_norm_eps", options.layer_norm_eps, "of every LayerNorm", config::kPositive);
   visitor("dropout", options.dropout, "of embeddings, attention outputs and MLP outputs", {0.0, 0.9});
+  visitor("attention_dropout", options.attention_dropout, "of attention weights; 0.1 in BERT and X-VLM", {0.0, 0.9});
   visitor("norm", options.norm, "post: after every residual sum, as BERT; pre: before every sub-layer");
   visitor("word_std", options.word_std, "of the word embeddings at the start", config::kNonNegative);
   visitor("position_std", options.position_std, "of the position embeddings at the start", config::kNonNegative);
@@ -175,6 +176,7 @@ void visit_fields(config::Visitor& visitor, BertFusionOptions& options) {
   visitor("mlp_width", options.mlp_width, "of the MLP", {1, 65536});
   visitor("layer_norm_eps", options.layer_norm_eps, "of every LayerNorm", config::kPositive);
   visitor("dropout", options.dropout, "of attention outputs and MLP outputs", {0.0, 0.9});
+  visitor("attention_dropout", options.attention_dropout, "of attention weights; 0.1 in BERT and X-VLM", {0.0, 0.9});
   visitor("norm", options.norm, "post: after every residual sum, as BERT; pre: before every sub-layer");
 }
 

@@ -6,11 +6,11 @@ namespace fgvl::models {
 namespace {
 
 /// attend() a bundle at a time: its pairs' texts stand behind one another as one.
-Tensor attend_bundled(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask, const Bundles& bundles) {
+Tensor attend_bundled(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask, const Bundles& bundles, Dropout& dropout, double probability) {
   const std::int64_t length = query.size(1);
   Tensor slot_mask;
   if (mask.defined()) slot_mask = bundles.gather(mask.flatten(1)).unsqueeze(2).expand({-1, -1, length, -1}).flatten(1, 2).unsqueeze(1);
-  const Tensor attended = attend(bundles.gather(query).flatten(1, 2), key, value, heads, slot_mask);
+  const Tensor attended = attend(bundles.gather(query).flatten(1, 2), key, value, heads, slot_mask, dropout, probability);
   return bundles.scatter(attended.unflatten(1, {bundles.size, length}));
 }
 
@@ -32,8 +32,8 @@ BertAttention::Projected BertAttention::project(const Tensor& tokens) {
 
 Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout, const Bundles* bundles) {
   const Tensor query = query_(normed(tokens));
-  const Tensor seen = bundles != nullptr ? attend_bundled(query, projected.key, projected.value, options_.heads, mask, *bundles)
-                                         : attend(query, projected.key, projected.value, options_.heads, mask);
+  const Tensor seen = bundles != nullptr ? attend_bundled(query, projected.key, projected.value, options_.heads, mask, *bundles, dropout, options_.attention_dropout)
+                                         : attend(query, projected.key, projected.value, options_.heads, mask, dropout, options_.attention_dropout);
   const Tensor attended = dropout(dense_(seen), options_.dropout);
   return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
 }

@@ -12,7 +12,7 @@ namespace fgvl::models {
 struct BertLayerOptions {
   std::int64_t width, heads, mlp_width;
   std::int64_t visual_width;  ///< of what it cross-attends to; 0: no cross-attention
-  double layer_norm_eps, dropout;
+  double layer_norm_eps, dropout, attention_dropout;
   Norm norm;
 };
 

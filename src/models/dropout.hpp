@@ -15,15 +15,18 @@ class Dropout {
   Dropout() = default;
   Dropout(const GeneratorKey& key, at::Device device) : generator_(Generator(key).torch_generator(device)) {}
 
+  /// Whether anything is dropped with this probability.
+  bool drops(double probability) const { return generator_.defined() && probability > 0; }
+
   Tensor operator()(const Tensor& input, double probability) {
-    if (!generator_.defined() || probability <= 0) return input;
+    if (!drops(probability)) return input;
     const Tensor kept = at::empty_like(input).bernoulli_(1 - probability, generator_);
     return input * kept.mul_(1 / (1 - probability));
   }
 
   /// Stochastic depth (arXiv 1603.09382): each row of `input` [N, ...] is dropped as a whole, or kept and divided by the probability of that.
   Tensor skip_rows(const Tensor& input, double probability) {
-    if (!generator_.defined() || probability <= 0) return input;
+    if (!drops(probability)) return input;
     std::vector<std::int64_t> shape(static_cast<std::size_t>(input.dim()), 1);
     shape[0] = input.size(0);
     const Tensor kept = at::empty(shape, input.options()).bernoulli_(1 - probability, generator_);

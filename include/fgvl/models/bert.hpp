@@ -18,6 +18,7 @@ struct BertOptions {
   bool embedding_norm = true;        ///< LayerNorm over the sum of the embeddings
   double layer_norm_eps = 1e-12;
   double dropout = 0.1;              ///< of embeddings, attention outputs and MLP outputs
+  double attention_dropout = 0;      ///< of attention weights; BERT and X-VLM train with 0.1. Costs the fused kernels while training
   Norm norm = Norm::kPost;
   double word_std = 0.02;            ///< of the word embeddings at the start
   double position_std = 0.02;        ///< of the position embeddings at the start: as large as word_std where word order must be seen early
@@ -32,6 +33,7 @@ struct BertFusionOptions {
   std::int64_t mlp_width = 3072;
   double layer_norm_eps = 1e-12;
   double dropout = 0.1;
+  double attention_dropout = 0;
   Norm norm = Norm::kPost;
 };
 void visit_fields(config::Visitor& visitor, BertFusionOptions& options);
