@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <filesystem>
 
 #include <absl/strings/str_cat.h>
@@ -6,6 +7,7 @@
 
 #include "commands.hpp"
 #include "fgvl/core/checkpoint_file.hpp"
+#include "fgvl/core/glob.hpp"
 #include "fgvl/models/pretrained.hpp"
 
 namespace fgvl::app {
@@ -19,8 +21,24 @@ struct Arguments {
 
 absl::Status refused(const std::string& path, const std::string& what) { return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": ", what)), ExitCode::kCheckpoint); }
 
-absl::StatusOr<NamedTensors> renamed(const Arguments& arguments, const CheckpointFile& file) {
-  if (arguments.names == kKeep) return file.tensors;
+/// "image_queue, visual_encoder_m.* (30)": state of an objective by the globs of its family.
+std::string summary_of(const std::vector<std::string>& names, const std::vector<std::string>& globs) {
+  std::vector<std::string> parts;
+  for (const std::string& glob : globs) {
+    const auto count = std::count_if(names.begin(), names.end(), [&](const std::string& name) { return matches_glob(glob, name); });
+    if (count > 0) parts.push_back(count == 1 ? glob : absl::StrCat(glob, " (", count, ")"));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
+/// What is written, and what `convert` must say of what is not.
+struct Renamed {
+  NamedTensors tensors{};
+  std::string left_out{};
+};
+
+absl::StatusOr<Renamed> renamed(const Arguments& arguments, const CheckpointFile& file) {
+  if (arguments.names == kKeep) return Renamed{file.tensors, ""};
   const models::NameMap *from = models::recognise(models::names_of(file.tensors)), *to = models::find_name_map(arguments.names);
   if (from == nullptr) return refused(arguments.in, "its names belong to no known family; --names keep leaves them as they are");
   if (from->rules.empty()) return refused(arguments.in, absl::StrCat("these are weights of ", from->title, ", whose names this version cannot translate; --names keep leaves them as they are"));
@@ -31,7 +49,7 @@ absl::StatusOr<NamedTensors> renamed(const Arguments& arguments, const Checkpoin
     translated.problems.resize(std::min(count, kShown));
     return refused(arguments.in, absl::StrCat("cannot be written under the names of ", to->title, " (", count, " problems):\n  ", absl::StrJoin(translated.problems, "\n  "), count > kShown ? "\n  ..." : ""));
   }
-  return std::move(translated.tensors);
+  return Renamed{std::move(translated.tensors), summary_of(translated.left_out, from->objective_state)};
 }
 
 absl::StatusOr<ExitCode> convert(const Arguments& arguments) {
@@ -41,7 +59,7 @@ absl::StatusOr<ExitCode> convert(const Arguments& arguments) {
   std::error_code error;
   if (std::filesystem::equivalent(arguments.in, arguments.out, error)) return absl::InvalidArgumentError(absl::StrCat(arguments.out, ": would replace what is read"));
   FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint(arguments.in));
-  FGVL_ASSIGN_OR_RETURN(const NamedTensors tensors, renamed(arguments, file));
+  FGVL_ASSIGN_OR_RETURN(const Renamed content, renamed(arguments, file));
   absl::Status written;
   if (safetensors) {
     std::map<std::string, std::string> metadata = file.metadata;
@@ -51,13 +69,14 @@ absl::StatusOr<ExitCode> convert(const Arguments& arguments) {
       metadata["format"] = arguments.names == "fgvl" ? "fgvl 1" : "pt";
     }
     if (!file.config_json.empty()) metadata["config"] = file.config_json;
-    written = write_safetensors(arguments.out, tensors, metadata);
+    written = write_safetensors(arguments.out, content.tensors, metadata);
   } else {
-    written = write_torch_file(arguments.out, tensors, {.section = flat ? "" : "model", .config_json = flat ? "" : file.config_json});
+    written = write_torch_file(arguments.out, content.tensors, {.section = flat ? "" : "model", .config_json = flat ? "" : file.config_json});
   }
   if (!written.ok()) return with_exit_code(written, ExitCode::kCheckpoint);
-  absl::PrintF("%s: %d tensors, %s\n", arguments.out, tensors.size(), safetensors ? "safetensors" : flat ? "PyTorch (zip)" : "PyTorch (zip), under \"model\"");
+  absl::PrintF("%s: %d tensors, %s\n", arguments.out, content.tensors.size(), safetensors ? "safetensors" : flat ? "PyTorch (zip)" : "PyTorch (zip), under \"model\"");
   if (!file.others.empty()) absl::FPrintF(stderr, "not weights, left out: %s\n", absl::StrJoin(file.others, ", "));
+  if (!content.left_out.empty()) absl::FPrintF(stderr, "state of the official objective, left out: %s\n", content.left_out);
   if (flat && !file.config_json.empty()) absl::FPrintF(stderr, "a .bin file holds weights alone; the configuration that came with them was left out\n");
   return ExitCode::kOk;
 }

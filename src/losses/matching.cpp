@@ -6,6 +6,7 @@
 
 #include <torch/torch.h>
 
+#include "core/linear.hpp"
 #include "core/mlp_head.hpp"
 #include "fgvl/losses/temperature.hpp"
 #include "losses/true_pairs.hpp"
@@ -30,7 +31,12 @@ struct Drawn {
 class MatchingTerm final : public LossTerm, public PairScorer {
  public:
   MatchingTerm(const MatchingOptions& options, const FeatureSpec& spec)
-      : options_(options), fixed_temperature_(as_number(options.temperature)), head_(register_module("itm_head", std::make_shared<MlpHead>(spec.fusion_width, 2, spec.head_layer_norm_eps))) {
+      : options_(options), fixed_temperature_(as_number(options.temperature)) {
+    if (options.head == MatchingHead::kMlp) {
+      mlp_ = register_module("itm_head", std::make_shared<MlpHead>(spec.fusion_width, 2, spec.head_layer_norm_eps));
+    } else {
+      linear_ = register_module("itm_head", Linear(spec.fusion_width, 2));
+    }
     TORCH_CHECK(!fixed_temperature_ || *fixed_temperature_ > 0, "[matching] temperature: expected a positive number or the name of a contrastive term, got ", options.temperature);
   }
 
@@ -42,7 +48,7 @@ class MatchingTerm final : public LossTerm, public PairScorer {
                 "' is neither a number nor the name of a term with a temperature in this criterion; add that term, or give a number");
   }
 
-  Tensor pair_logits(const Tensor& first_token) override { return head_->forward(first_token); }
+  Tensor pair_logits(const Tensor& first_token) override { return mlp_ ? mlp_->forward(first_token) : linear_(first_token); }
 
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();
@@ -105,7 +111,8 @@ class MatchingTerm final : public LossTerm, public PairScorer {
 
   MatchingOptions options_;
   std::optional<double> fixed_temperature_;
-  std::shared_ptr<MlpHead> head_;
+  std::shared_ptr<MlpHead> mlp_;  // one of the two
+  Linear linear_{nullptr};
   LossTermPtr temperature_owner_;
   TemperatureSource* temperature_ = nullptr;
 };
@@ -113,11 +120,13 @@ class MatchingTerm final : public LossTerm, public PairScorer {
 }  // namespace
 
 config::EnumNames<Negatives> enum_names(Negatives) { return {{Negatives::kHard, "hard"}, {Negatives::kUniform, "uniform"}}; }
+config::EnumNames<MatchingHead> enum_names(MatchingHead) { return {{MatchingHead::kMlp, "mlp"}, {MatchingHead::kLinear, "linear"}}; }
 
 void visit_fields(config::Visitor& visitor, MatchingOptions& options) {
   visitor("negatives", options.negatives, "hard: drawn by similarity; uniform: all alike");
   visitor("temperature", options.temperature, "of the draw: a number, or the name of a contrastive term");
   visitor("reference", options.reference, "as X-VLM: only a row's own pair is excluded from its negatives");
+  visitor("head", options.head, "mlp: with LayerNorm, as X-VLM; linear: one layer, as ALBEF, BLIP and PEVL");
   const std::optional<double> number = as_number(options.temperature);
   visitor.check(!number || *number > 0, "temperature: a number must be above 0");
 }

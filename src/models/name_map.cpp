@@ -58,7 +58,7 @@ std::string filled(const std::string& pattern, const Match& found, std::int64_t 
 }  // namespace
 
 const std::vector<NameMap>& name_maps() {
-  static const std::vector<NameMap> maps = {fgvl_names(), xvlm_names(), pevl_names(), blip_names(), albef_names(), clip_names(), clip_transformers_names(), bert_names()};
+  static const std::vector<NameMap> maps = {fgvl_names(), xvlm_names(), pevl_names(), blip_names(), albef_names(), xvlm_retrieval_names(), albef_retrieval_names(), clip_names(), clip_transformers_names(), bert_names()};
   return maps;
 }
 
@@ -115,8 +115,8 @@ std::int64_t text_layers_of(const std::vector<std::string>& names) {
   std::int64_t first_fusion = -1, ours = 0;
   for (const std::string& name : names) {
     if (const auto found = match("model.text_encoder.layer.#.", name)) ours = std::max(ours, found->layer + 1);
-    if (const auto found = match("text_encoder.bert.encoder.layer.#.", name); found && found->rest.rfind("crossattention.", 0) == 0) {
-      first_fusion = first_fusion < 0 ? found->layer : std::min(first_fusion, found->layer);
+    for (const char* official : {"text_encoder.bert.encoder.layer.#.", "text_encoder.encoder.layer.#."}) {
+      if (const auto found = match(official, name); found && found->rest.rfind("crossattention.", 0) == 0) first_fusion = first_fusion < 0 ? found->layer : std::min(first_fusion, found->layer);
     }
   }
   return first_fusion >= 0 ? first_fusion : ours;

@@ -6,10 +6,22 @@ namespace fgvl::models {
 /// Tables that follow from the sizes of a model, in any family.
 inline const std::vector<std::string> kDerivedNames = {"*.position_ids", "*.relative_position_index", "*.attn_mask"};
 
+/// Second names in BertForMaskedLM: the decoder's matrix is the word embedding, and its bias has two names.
+inline const std::vector<TiedName> kMaskedLanguageTies = {{"text_encoder.cls.predictions.decoder.weight", "text_encoder.bert.embeddings.word_embeddings.weight"},
+                                                          {"text_encoder.cls.predictions.decoder.bias", "text_encoder.cls.predictions.bias"}};
+
+/// State that ALBEF's objective keeps beside the model, and BLIP's and PEVL's after it: momentum encoders, queues of their features and, in retrieval, of identities.
+inline const std::vector<std::string> kMomentumState = {"visual_encoder_m.*", "vision_proj_m.*", "text_encoder_m.*", "text_proj_m.*", "image_queue", "text_queue", "queue_ptr", "idx_queue"};
+
+/// The rules of ALBEF and what follows it: X-VLM's text side, a linear matching head, no boxes.
+std::vector<NameRule> albef_rules();
+
 // One function and one file (names_<family>.cpp) a family. A family without rules is recognised, so that `info` can say what a file is, and not translated.
 NameMap fgvl_names();
 NameMap xvlm_names();
+NameMap xvlm_retrieval_names();
 NameMap albef_names();
+NameMap albef_retrieval_names();
 NameMap pevl_names();
 NameMap blip_names();
 NameMap clip_names();

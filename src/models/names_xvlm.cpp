@@ -20,8 +20,7 @@ NameMap xvlm_names() {
                     {"losses.*.dense.", "text_encoder.cls.predictions.transform.dense.", "mlm"},
                     {"losses.*.LayerNorm.", "text_encoder.cls.predictions.transform.LayerNorm.", "mlm"},
                     {"losses.*.bias", "text_encoder.cls.predictions.bias", "mlm"}},
-          .ties = {{"text_encoder.cls.predictions.decoder.weight", "text_encoder.bert.embeddings.word_embeddings.weight"},
-                   {"text_encoder.cls.predictions.decoder.bias", "text_encoder.cls.predictions.bias"}},
+          .ties = kMaskedLanguageTies,
           .derived = kDerivedNames};
 }
 

@@ -29,7 +29,8 @@ constexpr OutcomeText kOutcomes[] = {{LoadOutcome::kMissing, "MISSING"},
                                      {LoadOutcome::kReshaped, "reshaped"},
                                      {LoadOutcome::kLoaded, "loaded"},
                                      {LoadOutcome::kTied, "tied"},
-                                     {LoadOutcome::kDerived, "derived"}};
+                                     {LoadOutcome::kDerived, "derived"},
+                                     {LoadOutcome::kNotNeeded, "not needed"}};
 
 bool is_problem(LoadOutcome outcome) { return outcome == LoadOutcome::kMissing || outcome == LoadOutcome::kUnexpected || outcome == LoadOutcome::kUnfit; }
 
@@ -181,6 +182,8 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
       report.rows.push_back({equal ? LoadOutcome::kTied : LoadOutcome::kUnfit, "", name, (equal ? "same as " : "should be the same as ") + tie->same_as});
     } else if (derived(name)) {
       report.rows.push_back({LoadOutcome::kDerived, "", name, ""});
+    } else if (options.names != nullptr && matches_any(options.names->objective_state, name)) {
+      report.rows.push_back({LoadOutcome::kNotNeeded, "", name, shape_text(tensor.sizes()) + ", state of the official objective"});
     } else {
       const std::string ours = options.names != nullptr ? to_ours(*options.names, name, options.text_layers).value_or(name) : name;
       const bool allowed = matches_any(options.allow_unexpected, name) || matches_any(options.allow_unexpected, ours);
@@ -203,6 +206,14 @@ Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoi
   for (const auto& [name, tensor] : checkpoint) {
     if (const TiedName* tie = find_tie(from, name); tie != nullptr && stored.count(tie->same_as) > 0) {
       if (!same_values(stored.at(tie->same_as), tensor)) result.problems.push_back(name + " should be the same as " + tie->same_as + " and is not");
+      continue;
+    }
+    if (matches_any(from.objective_state, name)) {
+      if (matches_any(to.objective_state, name)) {
+        result.tensors.emplace_back(name, tensor);
+      } else {
+        result.left_out.push_back(name);
+      }
       continue;
     }
     const bool is_ours = name.rfind("model.", 0) == 0 || name.rfind("losses.", 0) == 0;  // as a checkpoint of ours calls what has no official name

@@ -22,7 +22,7 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
   vision_proj = register_module("vision_proj", Linear(vision->width(), options.embed_dim));
   text_proj = register_module("text_proj", Linear(text->width(), options.embed_dim));
   const std::int64_t width = text->width();
-  bbox_head = register_module("bbox_head", std::make_shared<MlpHead>(width, 4, kHeadNormEps));
+  if (options.box_head) bbox_head = register_module("bbox_head", std::make_shared<MlpHead>(width, 4, kHeadNormEps));
   initialize(*this, seed, options.initializer_range);
   vision->initialize_embeddings(seed);
   text->initialize_embeddings(seed);
@@ -47,6 +47,7 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("fusion", config.fusion, "fusion encoder");
   visitor("embed_dim", config.options.embed_dim, "width of the common space of images, regions and texts", {1, 65536});
   visitor("initializer_range", config.options.initializer_range, "standard deviation of new weights; null: uniform by fan-in", config::kPositive);
+  visitor("box_head", config.options.box_head, "whether the model predicts boxes: X-VLM's does, ALBEF's, BLIP's and PEVL's do not");
 }
 
 ModelPtr make_model(const ModelConfig& config, std::int64_t vocab_size, std::uint64_t seed) {

@@ -105,6 +105,7 @@ class RegionVlmPass final : public ForwardPass {
   }
 
   Tensor predicted_boxes(const Tensor& text_index) override {
+    TORCH_CHECK(model_.bbox_head, "[ForwardPass::predicted_boxes] this model has no box head (RegionVlmOptions::box_head)");
     const Tensor image_index = batch_.text_to_image.index_select(0, text_index);
     const FusionPairs pairs{prepared(TextInput::kText).index_select(0, text_index), batch_.text_mask.index_select(0, text_index), image_index, {},
                             at::zeros({text_index.size(0), 1}, text_index.options())};

@@ -17,16 +17,30 @@ namespace {
 
 using Json = nlohmann::json;
 
+/// X-VLM's name of an input, or ALBEF's.
+const Tensor& either(const Tensors& in, const std::string& xvlm, const std::string& albef) { return in.count(xvlm) > 0 ? in.at(xvlm) : in.at(albef); }
+
+/// ALBEF's labels [T, L], -100 on tokens that are not masked, as positions and labels [T, M].
+void set_masked(RegionBatch& batch, const Tensor& labels) {
+  const Tensor masked = labels != -100;
+  const Tensor places = masked.to(at::kLong).argsort(/*stable=*/true, /*dim=*/1, /*descending=*/true).slice(1, 0, masked.sum(1).max().item<std::int64_t>());
+  batch.masked_positions = places.masked_fill(masked.gather(1, places).logical_not(), 0);
+  batch.masked_labels = labels.gather(1, places);
+}
+
 /// The golden inputs as our batch: the mask of each region becomes the box that covers its patches.
 RegionBatch make_batch(const Tensors& in, std::int64_t grid) {
   RegionBatch batch;
   batch.images = in.at("image");
-  batch.text_ids = in.at("text_ids");
-  batch.text_mask = in.at("text_atts").to(at::kBool);
+  batch.text_ids = either(in, "text_ids", "input_ids");
+  batch.text_mask = either(in, "text_atts", "attention_mask").to(at::kBool);
   if (in.count("text_ids_masked") > 0) {
     batch.masked_ids = in.at("text_ids_masked");
     batch.masked_positions = in.at("masked_pos");
     batch.masked_labels = in.at("masked_ids");
+  } else if (in.count("mlm_input_ids") > 0) {
+    batch.masked_ids = in.at("mlm_input_ids");
+    set_masked(batch, in.at("mlm_labels"));
   }
   const std::int64_t texts = batch.text_ids.size(0);
   const bool regions = in.count("idx_to_group_img") > 0;
@@ -41,6 +55,32 @@ RegionBatch make_batch(const Tensors& in, std::int64_t grid) {
   batch.validate();
   return batch;
 }
+
+/// Modules and the beginning of their parameters' names.
+std::vector<std::pair<std::string, torch::nn::Module*>> modules_of(const OfficialRun& run) { return {{"model.", run.model.get()}, {"losses.", run.criterion.get()}}; }
+
+/// Fills the run's model and losses from official weights, strictly.
+void load(OfficialRun& run, const OfficialModel& official, const Tensors& weights, const std::vector<std::string>& allow_unexpected) {
+  std::vector<std::pair<std::string, Tensor>> targets;
+  for (const auto& [prefix, module] : modules_of(run)) {
+    for (auto& entry : models::named_state(*module, prefix)) targets.push_back(std::move(entry));
+  }
+  run.loaded = models::load_named(targets, {weights.begin(), weights.end()}, {.names = &official.names(), .text_layers = official.text_layers(), .allow_unexpected = allow_unexpected});
+  INFO(run.loaded.problems());
+  REQUIRE(run.loaded.ok());
+}
+
+/// What every run begins with.
+OfficialRun new_run(const OfficialModel& official) {
+  const Json& config = official.json["config"];
+  OfficialRun run;
+  run.model = make_model(official);
+  run.criterion = std::make_shared<losses::Criterion>(run.model->spec());
+  run.grid = config["image_res"].get<std::int64_t>() / config["patch_size"].get<std::int64_t>();
+  return run;
+}
+
+bool is_xvlm(const OfficialModel& official) { return official.names().family == "xvlm"; }
 
 }  // namespace
 
@@ -59,17 +99,21 @@ Tensors with_prefix(const Tensors& tensors, const std::string& prefix) {
   return chosen;
 }
 
-std::string OfficialModel::kind() const {
-  if (!json.contains("scenarios")) return folder.filename().string();
-  return "xvlm " + json["config"]["vision"]["kind"].get<std::string>();
+const models::NameMap& OfficialModel::names() const {
+  const models::NameMap* found = models::find_name_map(folder.filename().string());
+  INFO(folder);
+  REQUIRE(found != nullptr);
+  return *found;
 }
 
 Tensors OfficialModel::weights() const { return with_prefix(read_tensors(folder / (name() + ".weights.safetensors")), "model."); }
 Tensors OfficialModel::scenario(const std::string& scenario) const { return read_tensors(folder / (name() + "." + scenario + ".safetensors")); }
 
-std::vector<OfficialModel> official_models() {
+std::vector<OfficialModel> official_models(const std::string& family) {
   std::vector<OfficialModel> models;
-  for (Fixture& fixture : golden_json("state_dict")) models.push_back({fixture.path.parent_path(), std::move(fixture.json)});
+  for (Fixture& fixture : golden_json("state_dict")) {
+    if (fixture.path.parent_path().filename() == family) models.push_back({fixture.path.parent_path(), std::move(fixture.json)});
+  }
   return models;
 }
 
@@ -83,7 +127,7 @@ models::VisionEncoderPtr make_vision(const Json& config) {
   if (vision["kind"] == "swin") return make_vision_encoder(swin_options(config));
   if (vision["kind"] == "vit") {
     return make_vision_encoder(models::DeitOptions{.image_size = config["image_res"], .patch_size = config["patch_size"], .width = config["vision_width"], .layers = vision["depth"],
-                                                   .heads = vision["num_heads"], .local_attn_depth = vision["local_attn_depth"]});
+                                                   .heads = vision["num_heads"], .local_attn_depth = vision.value("local_attn_depth", 0)});
   }
   return make_vision_encoder(models::ClipVitOptions{.image_size = config["image_res"], .patch_size = config["patch_size"], .width = config["vision_width"],
                                                     .layers = vision["num_hidden_layers"], .heads = vision["num_attention_heads"], .mlp_width = vision["intermediate_size"],
@@ -98,40 +142,100 @@ models::ModelPtr make_model(const OfficialModel& official) {
   const models::BertFusionOptions fusion{.layers = layers - text_layers, .heads = text["heads"], .mlp_width = text["inter"], .layer_norm_eps = text_config["layer_norm_eps"], .dropout = 0};
   return models::make_region_vlm({make_vision(config), make_text_encoder(bert, {.vocab_size = text["vocab"]}),
                                   make_fusion_encoder(fusion, {.text_width = text["hidden"], .vision_width = config["vision_width"]})},
-                                 {.embed_dim = config["embed_dim"]});
+                                 {.embed_dim = config["embed_dim"], .box_head = is_xvlm(official)});
 }
 
 OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype) {
-  const Json& config = official.json["config"];
-  OfficialRun run;
-  run.model = make_model(official);
+  OfficialRun run = new_run(official);
   const Tensors in = with_prefix(scenario, "in.");
-  run.batch = make_batch(in, config["image_res"].get<std::int64_t>() / config["patch_size"].get<std::int64_t>());
   // Retrieval fine-tuning, where pairs have identities: equal ones are positives of one another, which is what ours do without `reference`.
   const bool retrieval = in.count("idx") > 0;
-  run.negatives = {.visual_for_text = in.at("neg_image_idx").clone(), .text_for_visual = in.at("neg_text_idx").clone()};
-  run.criterion = std::make_shared<losses::Criterion>(run.model->spec());
-  run.criterion->add("itc", losses::ContrastiveOptions{.temperature = {.init = config["temp"]}, .reference = !retrieval})
-      .add("itm", losses::MatchingOptions{.temperature = "itc", .reference = !retrieval, .given = run.negatives});
-  if (run.batch.masked_ids.defined()) run.criterion->add("mlm", losses::MaskedLanguageOptions{});
+  run.negatives = {.visual_for_text = at::zeros_like(in.at("neg_image_idx")), .text_for_visual = at::zeros_like(in.at("neg_text_idx"))};
+  run.criterion->add("itc", losses::ContrastiveOptions{.temperature = {.init = official.json["config"]["temp"]}, .reference = !retrieval})
+      .add("itm", losses::MatchingOptions{.temperature = "itc", .reference = !retrieval, .head = is_xvlm(official) ? losses::MatchingHead::kMlp : losses::MatchingHead::kLinear,
+                                          .given = run.negatives});
+  if (in.count("text_ids_masked") + in.count("mlm_input_ids") > 0) run.criterion->add("mlm", losses::MaskedLanguageOptions{});
   if (in.count("idx_to_group_img") > 0) run.criterion->add("box", losses::BoxRegressionOptions{});
-  const Tensors weights = official.weights();
-  auto targets = models::named_state(*run.model, "model.");
-  for (auto& entry : models::named_state(*run.criterion, "losses.")) targets.push_back(std::move(entry));
-  // A scenario without boxes or masked words has no head for them.
-  const models::LoadReport loaded = models::load_named(targets, {weights.begin(), weights.end()}, {.names = models::find_name_map("xvlm"), .text_layers = official.text_layers(), .allow_unexpected = {"text_encoder.cls.*"}});
-  INFO(loaded.problems());
-  REQUIRE(loaded.ok());
+  // A retrieval scenario has no masked words, and so no head for them.
+  load(run, official, official.weights(), retrieval ? std::vector<std::string>{"text_encoder.cls.*"} : std::vector<std::string>());
   run.model->to(dtype);
   run.criterion->to(dtype);
-  run.batch.images = run.batch.images.to(dtype);
-  run.batch.boxes = run.batch.boxes.to(dtype);
+  run.take_inputs(scenario);
   return run;
+}
+
+OfficialRun prepare_momentum(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype) {
+  OfficialRun run = new_run(official);
+  run.criterion->add("mlm", losses::MaskedLanguageOptions{});
+  Tensors weights;
+  for (const auto& [name, value] : official.weights()) {
+    const std::size_t mark = name.find("_m.");
+    if (mark != std::string::npos) weights[name.substr(0, mark) + name.substr(mark + 2)] = value;
+  }
+  load(run, official, weights, {});
+  run.model->to(dtype);
+  run.criterion->to(dtype);
+  run.take_inputs(scenario);
+  return run;
+}
+
+void OfficialRun::take_inputs(const Tensors& scenario) {
+  const Tensors in = with_prefix(scenario, "in.");
+  if (negatives.visual_for_text.defined()) {
+    negatives.visual_for_text.copy_(in.at("neg_image_idx"));
+    negatives.text_for_visual.copy_(in.at("neg_text_idx"));
+  }
+  const at::ScalarType dtype = model->parameters().front().scalar_type();
+  batch = make_batch(in, grid);
+  batch.images = batch.images.to(dtype);
+  batch.boxes = batch.boxes.to(dtype);
 }
 
 void OfficialRun::forward() {
   pass = model->begin(batch);
   report = criterion->forward(*pass);
+}
+
+Tensor OfficialRun::matching_logits() {
+  const Tensor all = at::arange(batch.text_count());
+  const Tensor negative = pass->fuse({.text_index = at::cat({all, negatives.text_for_visual}), .visual_index = at::cat({negatives.visual_for_text, all}),
+                                      .positions = at::zeros({2 * batch.text_count(), 1}, at::kLong)});
+  return dynamic_cast<losses::PairScorer&>(*criterion->find("itm")).pair_logits(at::cat({pass->matched(), negative.select(1, 0)}));
+}
+
+void check_close(const std::string& name, const Tensor& ours, const Tensor& golden, double tolerance) {
+  INFO(name);
+  REQUIRE(ours.sizes() == golden.sizes());
+  const double difference = (ours.to(at::kDouble) - golden.to(at::kDouble)).abs().max().item<double>();
+  CHECK(difference <= tolerance);
+  compared_numbers += ours.numel();
+}
+
+void check_gradients(const OfficialModel& official, const OfficialRun& run, const Tensor& total, const Tensors& golden) {
+  total.backward();
+  Tensors ours;
+  for (const auto& [prefix, module] : modules_of(run)) {
+    for (const auto& parameter : module->named_parameters()) {
+      const std::string name = prefix + parameter.key();
+      ours[models::to_official(official.names(), name, official.text_layers()).value_or(name)] = parameter.value().grad();
+    }
+  }
+  std::int64_t compared = 0;
+  for (const auto& [name, expected] : golden) {
+    INFO("gradient of " << name);
+    REQUIRE(ours.count(name) == 1);
+    REQUIRE(ours[name].defined());
+    const double difference = (ours[name] - expected).norm().item<double>();
+    CHECK(difference <= 2e-4 * expected.norm().item<double>() + 1e-5);
+    compared_numbers += expected.numel();
+    ++compared;
+    ours.erase(name);
+  }
+  for (const auto& [name, gradient] : ours) {
+    INFO("no golden gradient of " << name);
+    CHECK((!gradient.defined() || gradient.abs().max().item<double>() == 0.0));
+  }
+  CHECK(compared > 0);
 }
 
 }  // namespace fgvl::test

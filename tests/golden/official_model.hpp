@@ -1,11 +1,12 @@
 #pragma once
-/// The official X-VLM's fixtures as our models, batches and criteria, made the way a user makes them: make_region_vlm, begin, Criterion.
+/// The official fixtures (X-VLM, ALBEF, PEVL) as our models, batches and criteria, made the way a user makes them: make_region_vlm, begin, Criterion.
 #include <map>
 
 #include <torch/torch.h>
 
 #include "fgvl/losses/criterion.hpp"
 #include "fgvl/losses/matching.hpp"
+#include "fgvl/models/pretrained.hpp"
 #include "fgvl/models/region_vlm.hpp"
 #include "fgvl/models/swin.hpp"
 #include "golden/fixtures.hpp"
@@ -24,16 +25,16 @@ struct OfficialModel {
   nlohmann::json json;
 
   std::string name() const { return json["name"]; }
-  /// "xvlm clip", "xvlm swin", ..., or the family's folder: "albef", "blip", "pevl".
-  std::string kind() const;
+  /// Of its checkpoints' names, and the name of its folder: "xvlm", "albef", "pevl".
+  const models::NameMap& names() const;
   std::int64_t text_layers() const { return json["config"]["text"]["fusion_layer"]; }
   /// Under official names.
   Tensors weights() const;
   /// "in.", "out." and "grad." tensors.
   Tensors scenario(const std::string& name) const;
 };
-/// Every model below the golden folder.
-std::vector<OfficialModel> official_models();
+/// Every model of one family below the golden folder.
+std::vector<OfficialModel> official_models(const std::string& family);
 
 models::SwinOptions swin_options(const nlohmann::json& config);
 models::VisionEncoderPtr make_vision(const nlohmann::json& config);
@@ -43,14 +44,33 @@ models::ModelPtr make_model(const OfficialModel& official);
 struct OfficialRun {
   models::ModelPtr model;
   std::shared_ptr<losses::Criterion> criterion;
+  models::LoadReport loaded;
+  std::int64_t grid = 0;
   RegionBatch batch;
   losses::GivenNegatives negatives;  ///< what the matching term uses: write new indices into these tensors
   std::unique_ptr<ForwardPass> pass;
   losses::LossReport report;
 
+  /// The images, texts and negatives of another scenario with as many texts.
+  void take_inputs(const Tensors& scenario);
   /// Computes `pass` and `report` with the weights as they are now.
   void forward();
+  /// [3 T, 2] of the true pairs, then of every text with its negative visual, then of every visual with its negative text, as the official code lists them.
+  Tensor matching_logits();
 };
 OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);
+/// The momentum encoders of ALBEF and of what follows it, and their word predictor ("mlm"), with the weights under "*_m" and the batch of the scenario.
+OfficialRun prepare_momentum(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);
+
+/// golden/README.md: what float32 may differ by.
+constexpr double kLossTolerance = 1e-5, kOutputTolerance = 2e-5;
+/// Of float64 losses, relative.
+constexpr double kDoubleTolerance = 1e-9;
+
+/// How many numbers check_close and check_gradients have compared.
+inline std::int64_t compared_numbers = 0;
+void check_close(const std::string& name, const Tensor& ours, const Tensor& golden, double tolerance);
+/// Calls `total.backward()`; every parameter has the golden gradient, and none, or zero, where there is no golden one.
+void check_gradients(const OfficialModel& official, const OfficialRun& run, const Tensor& total, const Tensors& golden);
 
 }  // namespace fgvl::test

@@ -18,7 +18,7 @@ train::OptimizerOptions official_options(const Json& init_params, double lr_fact
 }
 
 OfficialModel model_named(const std::string& name) {
-  for (OfficialModel& model : test::official_models()) {
+  for (OfficialModel& model : test::official_models("xvlm")) {
     if (model.name() == name) return std::move(model);
   }
   FAIL("no golden model " << name);

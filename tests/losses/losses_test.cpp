@@ -206,6 +206,16 @@ TEST_CASE("matching: given negatives of a term that is limited to a stream are t
   CHECK_THROWS_WITH(make_term(options, kSpec)->forward(pass), Catch::Contains("given.text_for_visual: expected [T] with T = 3, got nothing"));
 }
 
+TEST_CASE("matching: a linear head is one layer on the fused token", "[losses]") {
+  const auto term = make_term(MatchingOptions{.head = MatchingHead::kLinear}, kSpec);
+  const auto parameters = term->named_parameters();
+  REQUIRE(parameters.size() == 2);
+  const Tensor weight = parameters["itm_head.weight"], bias = parameters["itm_head.bias"], tokens = unit_rows(3, kSpec.fusion_width, 5).to(at::kFloat);
+  CHECK(weight.sizes() == at::IntArrayRef({2, kSpec.fusion_width}));
+  CHECK(at::allclose(dynamic_cast<PairScorer&>(*term).pair_logits(tokens), tokens.matmul(weight.t()) + bias));
+  CHECK(make_term(MatchingOptions{}, kSpec)->named_parameters().contains("itm_head.3.weight"));
+}
+
 TEST_CASE("matching: a batch of one, and weights that are not finite, give the positive pairs only", "[losses]") {
   const auto term = make_term(MatchingOptions{}, kSpec);
   FakePass single(batch_of({0}, {1}), unit_rows(1, 8, 1).to(at::kFloat), unit_rows(1, 8, 2).to(at::kFloat));

@@ -94,6 +94,32 @@ TEST_CASE("loading: tied names and derived tables are neither missing nor unexpe
   CHECK_THAT(report.table(), Catch::Contains("losses.words.bias <- text_encoder.cls.predictions.bias") && Catch::Contains("3 loaded, 2 tied, 2 derived"));
 }
 
+/// `targets()` as an ALBEF file of a run in progress: its objective's queues and momentum encoders beside the model.
+Tensors albef_file() {
+  Tensors file = official();
+  file.emplace_back("image_queue", torch::randn({2, 8}));
+  file.emplace_back("queue_ptr", torch::zeros({1}, at::kLong));
+  file.emplace_back("text_encoder_m.bert.embeddings.word_embeddings.weight", torch::randn({5, 2}));
+  file.emplace_back("text_encoder_m.cls.predictions.bias", torch::randn({5}));
+  return file;
+}
+
+TEST_CASE("loading: state of an official objective is not needed, and does not hide what is unexpected", "[pretrained]") {
+  const LoadOptions albef{.names = find_name_map("albef"), .text_layers = 3};
+  Tensors file = albef_file();
+  const Tensors model = targets();
+  const LoadReport report = load_named(model, file, albef);
+  INFO(report.table());
+  CHECK(report.ok());
+  CHECK(report.count(LoadOutcome::kNotNeeded) == 4);
+  CHECK(at::equal(model[0].second, file[0].second));
+  CHECK_THAT(report.table(), Catch::Contains("image_queue  [2, 8], state of the official objective") && Catch::Contains("3 loaded, 2 tied, 2 derived, 4 not needed"));
+  file.emplace_back("image_idx_queue", torch::zeros({1, 8}, at::kLong));  // PEVL's
+  CHECK(load_named(targets(), file, albef).count(LoadOutcome::kUnexpected) == 1);
+  CHECK(load_named(targets(), file, {.names = find_name_map("pevl"), .text_layers = 3}).count(LoadOutcome::kNotNeeded) == 5);
+  CHECK(load_named(targets(), albef_file(), options()).count(LoadOutcome::kUnexpected) == 4);  // X-VLM has no such state
+}
+
 TEST_CASE("loading: what does not fit is named, and then nothing is changed", "[pretrained]") {
   const auto refused = [](Tensors file, LoadOutcome outcome, const std::string& part) {
     const Tensors model = targets();
@@ -189,6 +215,71 @@ TEST_CASE("translating there and back gives every tensor back, and refuses what 
   CHECK(translate(of_run, xvlm(), xvlm()).problems == std::vector<std::string>{"model.fusion_encoder.norm.weight has no name in X-VLM"});
   CHECK(translate({{"losses.foil.head.weight", torch::ones({1})}}, fgvl, xvlm()).problems == std::vector<std::string>{"losses.foil.head.weight has no name in X-VLM"});
   CHECK(translate({{"losses.a.bias", torch::ones({1})}, {"losses.b.bias", torch::zeros({1})}}, fgvl, xvlm()).problems.size() == 1);
+}
+
+TEST_CASE("ALBEF's and PEVL's names are X-VLM's, but for their vision encoder, their matching head and boxes", "[pretrained]") {
+  const std::vector<std::pair<std::string, std::string>> pairs = {
+      {"model.vision_encoder.blocks.11.attn.qkv.weight", "visual_encoder.blocks.11.attn.qkv.weight"},
+      {"model.fusion_encoder.layer.0.crossattention.self.key.weight", "text_encoder.bert.encoder.layer.6.crossattention.self.key.weight"},
+      {"model.text_encoder.layer.5.output.dense.bias", "text_encoder.bert.encoder.layer.5.output.dense.bias"},
+      {"losses.itm.itm_head.weight", "itm_head.weight"},
+      {"losses.itm.itm_head.bias", "itm_head.bias"},
+      {"losses.itc.temperature.temp", "temp"},
+      {"losses.mlm.bias", "text_encoder.cls.predictions.bias"}};
+  for (const std::string family : {"albef", "pevl"}) {
+    const NameMap& map = *find_name_map(family);
+    for (const auto& [ours, theirs] : pairs) {
+      INFO(family << ' ' << ours);
+      CHECK(to_official(map, ours, 6) == theirs);
+      CHECK(to_ours(map, theirs, 6) == ours);
+    }
+    CHECK_FALSE(to_official(map, "losses.itm.itm_head.0.weight", 6).has_value());
+    CHECK_FALSE(to_official(map, "model.bbox_head.0.weight", 6).has_value());
+    CHECK_FALSE(to_ours(map, "visual_encoder_m.cls_token", 6).has_value());
+  }
+}
+
+TEST_CASE("retrieval models of X-VLM and ALBEF: the text encoder without `bert.`, and neither words nor boxes", "[pretrained]") {
+  const std::vector<std::string> text = {"text_encoder.embeddings.LayerNorm.bias", "text_encoder.encoder.layer.6.crossattention.self.key.bias", "text_encoder.encoder.layer.7.crossattention.self.key.bias",
+                                         "vision_proj.weight"};
+  const auto recognised = [&](std::vector<std::string> names) {
+    names.insert(names.end(), text.begin(), text.end());
+    const NameMap* map = recognise(names);
+    return map == nullptr ? std::string() : map->family;
+  };
+  CHECK(recognised({"vision_encoder.norm.weight", "itm_head.0.weight"}) == "xvlm_retrieval");
+  CHECK(recognised({"visual_encoder.norm.weight", "itm_head.weight", "queue_ptr"}) == "albef_retrieval");
+  CHECK(recognised({"visual_encoder.norm.weight", "itm_head.weight", "ptr_queue"}) != "albef_retrieval");  // BLIP's
+  CHECK(text_layers_of(text) == 6);
+  for (const std::string family : {"xvlm_retrieval", "albef_retrieval"}) {
+    INFO(family);
+    const NameMap& map = *find_name_map(family);
+    CHECK(to_official(map, "model.fusion_encoder.layer.1.crossattention.self.key.bias", 6) == text[2]);
+    CHECK(to_ours(map, text[2], 6) == "model.fusion_encoder.layer.1.crossattention.self.key.bias");
+    CHECK(to_ours(map, text[0], 6) == "model.text_encoder.embeddings.LayerNorm.bias");
+    CHECK(to_official(map, "losses.itc.temperature.temp", 6) == "temp");
+    CHECK_FALSE(to_official(map, "losses.mlm.bias", 6).has_value());
+    CHECK_FALSE(to_official(map, "model.bbox_head.0.weight", 6).has_value());
+  }
+}
+
+TEST_CASE("translating names the state of an objective that it leaves out, and keeps it where the other family has it too", "[pretrained]") {
+  const NameMap &albef = *find_name_map("albef"), &pevl = *find_name_map("pevl"), &fgvl = *find_name_map("fgvl");
+  Tensors file = albef_file();
+  const Translated ours = translate(file, albef, fgvl);
+  CHECK(ours.problems.empty());
+  CHECK(ours.left_out == std::vector<std::string>{"image_queue", "queue_ptr", "text_encoder_m.bert.embeddings.word_embeddings.weight", "text_encoder_m.cls.predictions.bias"});
+  CHECK(ours.tensors.size() == 4);
+  file.emplace_back("image_idx_queue", torch::zeros({1, 8}, at::kLong));
+  const Translated as_albef = translate(file, pevl, albef), as_pevl = translate(file, pevl, pevl);
+  CHECK(as_albef.left_out == std::vector<std::string>{"image_idx_queue"});
+  CHECK(as_albef.tensors.size() == file.size() - 1);
+  CHECK(as_pevl.left_out.empty());
+  const std::map<std::string, Tensor> kept(as_pevl.tensors.begin(), as_pevl.tensors.end());
+  for (const std::string name : {"image_queue", "queue_ptr", "text_encoder_m.cls.predictions.bias", "image_idx_queue"}) {
+    INFO(name);
+    CHECK(kept.count(name) == 1);
+  }
 }
 
 }  // namespace

@@ -8,6 +8,9 @@ namespace fgvl::losses {
 enum class Negatives { kHard, kUniform };  ///< drawn in proportion to softmax(similarity / temperature) + 1e-5 | all admissible pairs alike
 config::EnumNames<Negatives> enum_names(Negatives);
 
+enum class MatchingHead { kMlp, kLinear };  ///< Linear(D, 2 D), LayerNorm, GELU, Linear(2 D, 2), as X-VLM | one Linear(D, 2), as ALBEF, BLIP and PEVL
+config::EnumNames<MatchingHead> enum_names(MatchingHead);
+
 /// Negatives chosen by the caller instead of drawn; undefined: drawn.
 struct GivenNegatives {
   Tensor visual_for_text{};  ///< [T] int64: the text row whose visual is the negative of text t.
@@ -20,6 +23,7 @@ struct MatchingOptions {
   Negatives negatives = Negatives::kHard;
   std::string temperature = "0.07";  ///< of the sampling distribution: a number, or the name of a contrastive term, whose current temperature is used
   bool reference = false;            ///< as X-VLM: only a row's own pair is excluded from its negatives
+  MatchingHead head = MatchingHead::kMlp;
   GivenNegatives given{};            ///< not part of a configuration file
 };
 void visit_fields(config::Visitor& visitor, MatchingOptions& options);

@@ -31,6 +31,7 @@ struct NameMap {
   std::vector<NameRule> rules{};        ///< empty: recognised, but its names are not translated
   std::vector<TiedName> ties{};
   std::vector<std::string> derived{};   ///< globs of official names: tables that follow from the model's sizes and are not weights
+  std::vector<std::string> objective_state{};  ///< globs of official names: state of the official objective that our models do not have (momentum encoders, queues)
 };
 
 /// Every known family, the more particular first.

@@ -18,6 +18,7 @@ std::vector<std::pair<std::string, Tensor>> named_state(const torch::nn::Module&
 struct Translated {
   std::vector<std::pair<std::string, Tensor>> tensors{};
   std::vector<std::string> problems{};  ///< names without a rule, two tensors for one name, tied names with different values; empty: all went well
+  std::vector<std::string> left_out{};  ///< state of the official objective (NameMap::objective_state) that the other family does not have
 };
 /// Second names of tied tensors are left out of ours and put back into official ones, so that there and back gives what was there.
 Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoint, const NameMap& from, const NameMap& to);
@@ -28,6 +29,7 @@ enum class LoadOutcome {
   kReshaped,           ///< loaded after LoadOptions::reshape (interpolated)
   kTied,               ///< a second name of a tensor that was loaded
   kDerived,            ///< not a weight: follows from the model's sizes
+  kNotNeeded,          ///< state of the official objective (NameMap::objective_state): momentum encoders, queues
   kMissing,            ///< the model has it, the checkpoint does not
   kMissingAllowed,
   kUnexpected,         ///< the checkpoint has it, the model does not
