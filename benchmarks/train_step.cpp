@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
   if (!streams.ok()) return std::cerr << streams.status().message() << std::endl, 3;
   const auto texts = data::make_text_pipeline(config.data, *streams).value();
   auto loader = data::Loader::make(*streams, config.data.image, texts, config.data.loader).value();
-  const auto model = models::make_model(config.model, texts->tokenizer().size(), 1);
+  const auto model = models::make_model(config.model, train::text_context(texts->tokenizer()), 1);
   const auto criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
   std::vector<torch::Tensor> parameters = model->parameters();
   for (const torch::Tensor& parameter : criterion->parameters()) parameters.push_back(parameter);

@@ -9,7 +9,7 @@ namespace fgvl::data {
 
 std::int64_t text_key(const std::string& prepared) { return static_cast<std::int64_t>(XXH64(prepared.data(), prepared.size(), 0) >> 1); }
 
-RegionBatch collate(const std::vector<Sample>& samples, const std::vector<std::int64_t>& streams) {
+RegionBatch collate(const std::vector<Sample>& samples, const std::vector<std::int64_t>& streams, std::int64_t pad_id) {
   TORCH_CHECK(!samples.empty() && samples.size() == streams.size(), "[collate] expected as many streams as samples, at least one, got ", streams.size(), " and ", samples.size());
   std::int64_t texts = 0, tokens = 1, masks = 1, foils = 0, foil_tokens = 1;
   for (const Sample& sample : samples) {
@@ -29,14 +29,14 @@ RegionBatch collate(const std::vector<Sample>& samples, const std::vector<std::i
   batch.is_region = at::empty({texts}, at::kBool);
   batch.is_unambiguous = at::empty({texts}, at::kBool);
   batch.boxes = at::empty({texts, 4}, at::kFloat);
-  batch.text_ids = at::zeros({texts, tokens}, at::kLong);
+  batch.text_ids = at::full({texts, tokens}, pad_id, at::kLong);
   batch.text_mask = at::zeros({texts, tokens}, at::kBool);
-  batch.masked_ids = at::zeros({texts, tokens}, at::kLong);
+  batch.masked_ids = at::full({texts, tokens}, pad_id, at::kLong);
   batch.masked_positions = at::zeros({texts, masks}, at::kLong);
   batch.masked_labels = at::full({texts, masks}, -100, at::kLong);
   batch.text_key = at::empty({texts}, at::kLong);
   batch.text_stream = at::empty({texts}, at::kLong);
-  batch.foil_ids = at::zeros({foils, foil_tokens}, at::kLong);
+  batch.foil_ids = at::full({foils, foil_tokens}, pad_id, at::kLong);
   batch.foil_mask = at::zeros({foils, foil_tokens}, at::kBool);
   batch.foil_to_text = at::empty({foils}, at::kLong);
   const auto longs = [](const Tensor& tensor) { return tensor.mutable_data_ptr<std::int64_t>(); };

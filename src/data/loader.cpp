@@ -240,7 +240,7 @@ absl::StatusOr<RegionBatch> Loader::next() {
     if (quotas[i] > 0) impl_->request(i);
   }
   ++impl_->batches;
-  return collate(samples, streams);
+  return collate(samples, streams, impl_->texts->tokenizer().pad_id());
 }
 
 std::int64_t Loader::epoch() const { return impl_->streams[0].consumed / impl_->streams[0].stream.dataset->size(); }

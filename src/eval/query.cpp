@@ -25,7 +25,7 @@ absl::StatusOr<RegionBatch> make_query(const Tensor& images, const std::vector<Q
     of_image[static_cast<std::size_t>(query.image)].push_back(static_cast<std::int64_t>(row));
   }
   for (const auto& rows : of_image) order.insert(order.end(), rows.begin(), rows.end());
-  RegionBatch batch = data::collate(samples, std::vector<std::int64_t>(samples.size(), 0));
+  RegionBatch batch = data::collate(samples, std::vector<std::int64_t>(samples.size(), 0), pipeline.tokenizer().pad_id());
   // Back to the caller's order of texts.
   const Tensor back = torch::tensor(order, torch::kLong).argsort();
   for (Tensor RegionBatch::*field : {&RegionBatch::text_to_image, &RegionBatch::is_region, &RegionBatch::boxes, &RegionBatch::is_unambiguous, &RegionBatch::text_ids, &RegionBatch::text_mask,

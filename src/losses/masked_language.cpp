@@ -9,16 +9,18 @@ namespace {
 
 constexpr std::int64_t kIgnoredLabel = -100;
 
-/// BERT's prediction head under its official names: transform.dense, transform.LayerNorm, bias; the decoder matrix is the word embedding.
+/// BERT's prediction head under its official names: transform.dense, transform.LayerNorm, bias, and decoder where it has its own.
 class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
  public:
-  explicit MaskedLanguageTerm(const FeatureSpec& spec)
+  MaskedLanguageTerm(const MaskedLanguageOptions& options, const FeatureSpec& spec)
       : dense_(register_module("dense", Linear(spec.fusion_width, spec.fusion_width))),
         norm_(register_module("LayerNorm", layer_norm(spec.fusion_width, spec.text_layer_norm_eps))),
-        bias_(register_parameter("bias", torch::zeros({spec.vocab_size}))) {}
+        bias_(register_parameter("bias", torch::zeros({spec.vocab_size}))) {
+    if (options.decoder == WordDecoder::kOwn) decoder_ = register_module("decoder", Linear(torch::nn::LinearOptions(spec.fusion_width, spec.vocab_size).bias(false)));
+  }
 
   Tensor word_logits(const Tensor& tokens, const Tensor& word_embedding) override {
-    return at::linear(norm_(at::gelu(dense_(tokens))), word_embedding, bias_);
+    return at::linear(norm_(at::gelu(dense_(tokens))), decoder_ ? decoder_->weight : word_embedding, bias_);
   }
 
   Loss forward(ForwardPass& pass) override {
@@ -38,12 +40,17 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
   Linear dense_;
   torch::nn::LayerNorm norm_;
   Tensor bias_;
+  Linear decoder_{nullptr};
 };
 
 }  // namespace
 
-void visit_fields(config::Visitor&, MaskedLanguageOptions&) {}
+config::EnumNames<WordDecoder> enum_names(WordDecoder) { return {{WordDecoder::kTied, "tied"}, {WordDecoder::kOwn, "own"}}; }
 
-LossTermPtr make_term(const MaskedLanguageOptions&, const FeatureSpec& spec) { return std::make_shared<MaskedLanguageTerm>(spec); }
+void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options) {
+  visitor("decoder", options.decoder, "from tokens to words: tied to the word embeddings, as BERT; or a matrix of its own, as X2-VLM with separate encoders");
+}
+
+LossTermPtr make_term(const MaskedLanguageOptions& options, const FeatureSpec& spec) { return std::make_shared<MaskedLanguageTerm>(options, spec); }
 
 }  // namespace fgvl::losses

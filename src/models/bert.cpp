@@ -5,11 +5,10 @@
 #include "fgvl/core/initialize.hpp"
 #include "models/attention.hpp"
 #include "models/bert_layer.hpp"
+#include "models/bert_text.hpp"
 
 namespace fgvl::models {
 namespace {
-
-constexpr std::int64_t kPaddingId = 0;  // its row gets no gradient from the look-up, as in BERT
 
 /// A list of layers below `parent` under BERT's name `layer`.
 std::vector<std::shared_ptr<BertLayer>> make_layers(torch::nn::Module& parent, std::int64_t count, const BertLayerOptions& options) {
@@ -26,12 +25,20 @@ double layer_flops(double tokens, double width, double mlp_width) { return 2 * t
 
 class BertText final : public TextEncoder {
  public:
-  BertText(const BertOptions& options, const TextContext& context) : options_(options), vocab_size_(context.vocab_size) {
+  BertText(const BertOptions& options, std::int64_t vocab_size, const BertTextRules& rules) : options_(options), vocab_size_(vocab_size), rules_(rules) {
     TORCH_CHECK(options.width % options.heads == 0, "[BertOptions] width: expected a multiple of heads ", options.heads, ", got ", options.width);
-    TORCH_CHECK(context.vocab_size > 0, "[BertOptions] vocab_size: expected a positive number, got ", context.vocab_size);
+    TORCH_CHECK(vocab_size > 0, "[BertOptions] vocab_size: expected a positive number, got ", vocab_size);
+    TORCH_CHECK(rules.pad_id < vocab_size, "[BertOptions] pad_id: expected one below vocab_size ", vocab_size, ", got ", rules.pad_id);
+    // Padding's rows get no gradient from the look-up, as in BERT and RoBERTa.
+    const auto table = [&](std::int64_t rows, bool padded) {
+      torch::nn::EmbeddingOptions made(rows, options.width);
+      if (padded) made.padding_idx(rules.pad_id);
+      return torch::nn::Embedding(made);
+    };
+    const bool after_padding = rules.positions == Positions::kAfterPadding;
     const auto embeddings = register_module("embeddings", std::make_shared<torch::nn::Module>());
-    words_ = embeddings->register_module("word_embeddings", torch::nn::Embedding(torch::nn::EmbeddingOptions(context.vocab_size, options.width).padding_idx(kPaddingId)));
-    positions_ = embeddings->register_module("position_embeddings", torch::nn::Embedding(options.max_tokens, options.width));
+    words_ = embeddings->register_module("word_embeddings", table(vocab_size, rules.pad_id >= 0));
+    positions_ = embeddings->register_module("position_embeddings", table(options.max_tokens + (after_padding ? rules.pad_id + 1 : 0), after_padding));
     if (options.token_types > 0) types_ = embeddings->register_module("token_type_embeddings", torch::nn::Embedding(options.token_types, options.width));
     if (options.embedding_norm) embedding_norm_ = embeddings->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
     layers_ = make_layers(*this, options.layers, {options.width, options.heads, options.mlp_width, 0, options.layer_norm_eps, options.dropout, options.attention_dropout, options.norm});
@@ -47,7 +54,7 @@ class BertText final : public TextEncoder {
   Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
     TORCH_CHECK(ids.size(1) <= options_.max_tokens, "[BertText] ids: a text has ", ids.size(1), " tokens, the position table ", options_.max_tokens,
                 " rows; shorten the texts (tokenizer.max_tokens) or raise max_tokens");
-    Tensor tokens = words_(ids) + positions_->weight.slice(0, 0, ids.size(1));
+    Tensor tokens = words_(ids) + position_rows(ids);
     if (types_) tokens = tokens + types_->weight.select(0, 0);
     if (embedding_norm_) tokens = embedding_norm_(tokens);
     tokens = dropout(tokens, options_.dropout);
@@ -61,7 +68,8 @@ class BertText final : public TextEncoder {
     draw_normal(words_->weight, seed, "bert.word_embeddings", options_.word_std);
     draw_normal(positions_->weight, seed, "bert.position_embeddings", options_.position_std);
     if (types_) draw_normal(types_->weight, seed, "bert.token_type_embeddings", options_.word_std);
-    words_->weight.select(0, kPaddingId).zero_();
+    if (rules_.pad_id >= 0) words_->weight.select(0, rules_.pad_id).zero_();
+    if (rules_.positions == Positions::kAfterPadding) positions_->weight.select(0, rules_.pad_id).zero_();
   }
 
   double flops_per_text(std::int64_t tokens) const override {
@@ -69,8 +77,16 @@ class BertText final : public TextEncoder {
   }
 
  private:
+  /// [L, D] or [T, L, D], of ids [T, L].
+  Tensor position_rows(const Tensor& ids) {
+    if (rules_.positions == Positions::kFromZero) return positions_->weight.slice(0, 0, ids.size(1));
+    const Tensor real = ids != rules_.pad_id;  // not the mask: what transformers counts (modeling_roberta.py, create_position_ids_from_input_ids)
+    return positions_(real.cumsum(1) * real + rules_.pad_id);
+  }
+
   BertOptions options_;
   std::int64_t vocab_size_;
+  BertTextRules rules_;
   torch::nn::Embedding words_{nullptr}, positions_{nullptr}, types_{nullptr};
   torch::nn::LayerNorm embedding_norm_{nullptr}, final_norm_{nullptr};
   std::vector<std::shared_ptr<BertLayer>> layers_;
@@ -180,7 +196,10 @@ void visit_fields(config::Visitor& visitor, BertFusionOptions& options) {
   visitor("norm", options.norm, "post: after every residual sum, as BERT; pre: before every sub-layer");
 }
 
-TextEncoderPtr make_text_encoder(const BertOptions& options, const TextContext& context) { return std::make_shared<BertText>(options, context); }
+TextEncoderPtr make_bert_text(const BertOptions& options, std::int64_t vocab_size, const BertTextRules& rules) { return std::make_shared<BertText>(options, vocab_size, rules); }
+TextEncoderPtr make_text_encoder(const BertOptions& options, const TextContext& context) {
+  return make_bert_text(options, context.vocab_size, {.pad_id = context.pad_id.value_or(0), .positions = Positions::kFromZero});
+}
 FusionEncoderPtr make_fusion_encoder(const BertFusionOptions& options, const FusionContext& context) { return std::make_shared<BertFusion>(options, context); }
 
 }  // namespace fgvl::models

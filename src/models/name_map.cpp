@@ -55,10 +55,38 @@ std::string filled(const std::string& pattern, const Match& found, std::int64_t 
   return name + found.rest;
 }
 
+/// `name` with its ending under the other names of `endings`.
+std::string with_other_ending(const std::vector<std::pair<std::string, std::string>>& endings, std::string name, bool to_ours) {
+  for (const auto& [ours, official] : endings) {
+    const std::string &from = to_ours ? official : ours, &to = to_ours ? ours : official;
+    if (name.ends_with(from)) return name.replace(name.size() - from.size(), from.size(), to);
+  }
+  return name;
+}
+
+/// One more than the largest number of a layer; 0: no name fits `pattern`.
+std::int64_t layers_of(const std::string& pattern, const std::vector<std::string>& names) {
+  std::int64_t layers = 0;
+  for (const std::string& name : names) {
+    if (const auto found = match(pattern, name)) layers = std::max(layers, found->layer + 1);
+  }
+  return layers;
+}
+
+constexpr const char* kOurTextLayer = "model.text_encoder.layer.#.";
+constexpr const char* kOurFusionLayer = "model.fusion_encoder.layer.#.";
+
+/// What a family calls one of our layers; "" where it has no name for it.
+std::string official_layer(const NameMap& map, const char* ours) {
+  const auto found = std::find_if(map.rules.begin(), map.rules.end(), [&](const NameRule& rule) { return rule.ours == ours; });
+  return found == map.rules.end() ? "" : found->official;
+}
+
 }  // namespace
 
 const std::vector<NameMap>& name_maps() {
-  static const std::vector<NameMap> maps = {fgvl_names(), xvlm_names(), pevl_names(), blip_names(), albef_names(), xvlm_retrieval_names(), albef_retrieval_names(), clip_names(), clip_transformers_names(), bert_names()};
+  static const std::vector<NameMap> maps = {fgvl_names(), x2vlm_names(), x2vlm_plus_names(), xvlm_names(), xvlm_finetuned_names(), pevl_names(), blip_names(), albef_names(), albef_finetuned_names(), clip_names(),
+                                             clip_transformers_names(), bert_tensorflow_names(), bert_names(), roberta_names(), bert_encoder_names()};
   return maps;
 }
 
@@ -80,14 +108,15 @@ const NameMap* recognise(const std::vector<std::string>& names) {
 
 std::optional<std::string> to_official(const NameMap& map, const std::string& ours, std::int64_t text_layers) {
   for (const NameRule& rule : map.rules) {
-    if (const auto found = match(rule.ours, ours)) return filled(rule.official, *found, found->layer + (rule.after_text_layers ? text_layers : 0), rule.term);
+    if (const auto found = match(rule.ours, ours)) return with_other_ending(map.endings, filled(rule.official, *found, found->layer + (rule.after_text_layers ? text_layers : 0), rule.term), /*to_ours=*/false);
   }
   return std::nullopt;
 }
 
 std::optional<std::string> to_ours(const NameMap& map, const std::string& official, std::int64_t text_layers) {
+  const std::string name = with_other_ending(map.endings, official, /*to_ours=*/true);
   for (const NameRule& rule : map.rules) {
-    const auto found = match(rule.official, official);
+    const auto found = match(rule.official, name);
     if (!found || (rule.after_text_layers && found->layer < text_layers)) continue;
     return filled(rule.ours, *found, found->layer - (rule.after_text_layers ? text_layers : 0), rule.term);
   }
@@ -112,14 +141,25 @@ std::vector<std::string> checkpoint_names(const std::vector<std::string>& ours) 
 }
 
 std::int64_t text_layers_of(const std::vector<std::string>& names) {
-  std::int64_t first_fusion = -1, ours = 0;
-  for (const std::string& name : names) {
-    if (const auto found = match("model.text_encoder.layer.#.", name)) ours = std::max(ours, found->layer + 1);
-    for (const char* official : {"text_encoder.bert.encoder.layer.#.", "text_encoder.encoder.layer.#."}) {
-      if (const auto found = match(official, name); found && found->rest.rfind("crossattention.", 0) == 0) first_fusion = first_fusion < 0 ? found->layer : std::min(first_fusion, found->layer);
+  if (const std::int64_t ours = layers_of(kOurTextLayer, names); ours > 0) return ours;
+  std::int64_t all = 0;
+  for (const NameMap& map : name_maps()) {
+    const std::string pattern = official_layer(map, kOurTextLayer);
+    if (pattern.empty() || pattern == kOurTextLayer) continue;
+    std::int64_t first_fusion = -1;
+    for (const std::string& name : names) {
+      const auto found = match(pattern, name);
+      if (found && found->rest.rfind("crossattention.", 0) == 0 && (first_fusion < 0 || found->layer < first_fusion)) first_fusion = found->layer;
     }
+    if (first_fusion >= 0) return first_fusion;
+    all = std::max(all, layers_of(pattern, names));
   }
-  return first_fusion >= 0 ? first_fusion : ours;
+  return all;
+}
+
+std::int64_t text_layers_of(const NameMap& map, const std::vector<std::string>& official, const std::vector<std::string>& ours) {
+  if (!map.encoder_only) return text_layers_of(official);
+  return std::max<std::int64_t>(0, layers_of(official_layer(map, kOurTextLayer), official) - layers_of(kOurFusionLayer, ours));
 }
 
 std::string xvlm_name(const std::string& name, std::int64_t text_layers) {

@@ -19,13 +19,18 @@ std::vector<NameRule> albef_rules();
 // One function and one file (names_<family>.cpp) a family. A family without rules is recognised, so that `info` can say what a file is, and not translated.
 NameMap fgvl_names();
 NameMap xvlm_names();
-NameMap xvlm_retrieval_names();
+NameMap xvlm_finetuned_names();
+NameMap x2vlm_names();
+NameMap x2vlm_plus_names();
 NameMap albef_names();
-NameMap albef_retrieval_names();
+NameMap albef_finetuned_names();
 NameMap pevl_names();
 NameMap blip_names();
 NameMap clip_names();
 NameMap clip_transformers_names();
 NameMap bert_names();
+NameMap bert_tensorflow_names();
+NameMap roberta_names();
+NameMap bert_encoder_names();
 
 }  // namespace fgvl::models

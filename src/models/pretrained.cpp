@@ -136,7 +136,7 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
     const std::string official = options.names != nullptr ? to_official(*options.names, name, options.text_layers).value_or(name) : name;
     auto found = stored.find(official);
     // Official names count text and fusion layers on, so that our text layer 6 would find the first fusion layer of a file with 6 text layers.
-    const bool other_layer = options.names != nullptr && name.rfind("model.", 0) == 0 && official != name && to_ours(*options.names, official, options.text_layers) != name;
+    const bool other_layer = options.names != nullptr && !options.names->encoder_only && name.rfind("model.", 0) == 0 && official != name && to_ours(*options.names, official, options.text_layers) != name;
     if (other_layer) found = stored.end();
     if (found == stored.end()) found = stored.find(name);  // what has no official name of its own
     if (found == stored.end()) {

@@ -6,6 +6,7 @@
 #include "fgvl/models/bert.hpp"
 #include "fgvl/models/clip_vit.hpp"
 #include "fgvl/models/deit.hpp"
+#include "fgvl/models/roberta.hpp"
 #include "fgvl/models/swin.hpp"
 #include "fgvl/models/vit.hpp"
 #include "models/region_vlm_pass.hpp"
@@ -50,8 +51,8 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("box_head", config.options.box_head, "whether the model predicts boxes: X-VLM's does, ALBEF's, BLIP's and PEVL's do not");
 }
 
-ModelPtr make_model(const ModelConfig& config, std::int64_t vocab_size, std::uint64_t seed) {
-  RegionVlmParts parts{config.vision.make(), config.text.make(TextContext{vocab_size}), nullptr};
+ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uint64_t seed) {
+  RegionVlmParts parts{config.vision.make(), config.text.make(text), nullptr};
   parts.fusion = config.fusion.make(FusionContext{parts.text->width(), parts.vision->width()});
   return make_region_vlm(std::move(parts), config.options, seed);
 }
@@ -88,6 +89,7 @@ std::shared_ptr<VisionEncoderRegistry> builtin_vision_encoders() {
 std::shared_ptr<TextEncoderRegistry> builtin_text_encoders() {
   auto registry = std::make_shared<TextEncoderRegistry>();
   registry->add<BertOptions>("bert", [](const BertOptions& options, const TextContext& context) { return make_text_encoder(options, context); });
+  registry->add<RobertaOptions>("roberta", [](const RobertaOptions& options, const TextContext& context) { return make_text_encoder(options, context); });
   return registry;
 }
 

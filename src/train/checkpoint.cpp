@@ -195,7 +195,7 @@ absl::StatusOr<std::string> initialize_from(const InitFrom& from, models::Model&
     return models::fit_position_table(name, stored, wanted);
   };
   const models::LoadReport report = models::load_named(targets, file.tensors,
-                                                       {.names = map, .text_layers = models::text_layers_of(names), .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
+                                                       {.names = map, .text_layers = models::text_layers_of(*map, names, models::names_of(targets)), .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
                                                         .reshape = reshape,
                                                         .done = [&](const Tensor& tensor) { file.release(tensor); }});
   if (!report.ok()) {
@@ -216,7 +216,7 @@ absl::StatusOr<LoadedRun> load_run(const std::string& path, const RunRegistries&
   auto texts = std::make_shared<data::TextPipeline>(std::move(*tokenizer), config.data.tokenizer);
   FGVL_ASSIGN_OR_RETURN(const Manifest manifest, read_manifest(folder));
   const auto seed = static_cast<std::uint64_t>(config.seed);
-  models::ModelPtr model = models::make_model(config.model, texts->tokenizer().size(), seed);
+  models::ModelPtr model = models::make_model(config.model, text_context(texts->tokenizer()), seed);
   auto criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
   FGVL_RETURN_IF_ERROR(load_weights(folder, *model, *criterion));
   model->eval();

@@ -83,4 +83,9 @@ void visit_fields(config::Visitor& visitor, RunConfig& config) {
   visitor.entries("probes", config.probes, ProbeConfig(config.registries.probes), "what is scored, by name; null removes one");
 }
 
+models::TextContext text_context(const data::Tokenizer& tokenizer) {
+  const std::int64_t pad_id = tokenizer.pad_id();
+  return {.vocab_size = tokenizer.size(), .pad_id = pad_id == tokenizer.cls_id() || pad_id == tokenizer.sep_id() ? -1 : pad_id};
+}
+
 }  // namespace fgvl::train

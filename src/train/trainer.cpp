@@ -64,7 +64,7 @@ struct Trainer::Impl {
     try {
       device = parse_device(config.device);
       if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
-      model = models::make_model(config.model, texts->tokenizer().size(), seed);
+      model = models::make_model(config.model, text_context(texts->tokenizer()), seed);
       criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
       const models::ModelInfo info = models::describe(*model, 1);
       if (info.image_size != config.data.image.size) {

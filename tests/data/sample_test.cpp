@@ -210,13 +210,27 @@ TEST_CASE("collate: batches are valid, trimmed to the longest text, and equal te
   SampleOptions options;
   options.foils = true;
   const std::vector<Sample> samples = {make_sample(square(), options, {}, *texts, {}), make_sample(square(), options, {}, *texts, {.sample = 1})};
-  const RegionBatch batch = collate(samples, {0, 1});
+  const RegionBatch batch = collate(samples, {0, 1}, texts->tokenizer().pad_id());
   batch.validate();
   CHECK(batch.text_count() == 4);
   CHECK(batch.text_ids.size(1) == 8);  // [CLS] and seven words
   CHECK(batch.text_key[0].item<std::int64_t>() == batch.text_key[2].item<std::int64_t>());
   CHECK(batch.foil_to_text.size(0) == 2);
   CHECK(at::equal(batch.text_stream, torch::tensor({0, 0, 1, 1}, torch::kLong)));
+}
+
+TEST_CASE("collate fills short texts with the padding id it is given", "[sample]") {
+  const auto texts = pipeline();
+  SampleOptions options;
+  options.foils = true;
+  Record longer = square();
+  longer.regions[0].foils = {"a bright red square right of the circle"};
+  const RegionBatch batch = collate({make_sample(square(), options, {}, *texts, {}), make_sample(longer, options, {}, *texts, {})}, {0, 0}, 1);
+  for (const auto& [ids, mask] : {std::pair(batch.text_ids, batch.text_mask), std::pair(batch.masked_ids, batch.text_mask), std::pair(batch.foil_ids, batch.foil_mask)}) {
+    CHECK(mask.logical_not().any().item<bool>());
+    CHECK((ids.index({mask.logical_not()}) == 1).all().item<bool>());
+    CHECK((ids == 0).any().item<bool>() == false);
+  }
 }
 
 }  // namespace

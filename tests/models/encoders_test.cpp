@@ -2,6 +2,8 @@
 #include <torch/torch.h>
 
 #include "models/attention.hpp"
+#include "fgvl/models/roberta.hpp"
+#include "models/dropout.hpp"
 #include "models/small_model.hpp"
 #include "support/catch.hpp"
 
@@ -85,6 +87,41 @@ TEST_CASE("the padding id gets no gradient from the look-up", "[models]") {
   const Tensor gradient = pass->word_embedding().grad();
   CHECK(gradient[0].abs().sum().item<double>() == 0.0);
   CHECK(gradient[2].abs().sum().item<double>() > 0.0);
+}
+
+TEST_CASE("roberta: padding trains neither its word nor its position, and does not move the text", "[models]") {
+  const RobertaOptions options{.width = kWidth, .layers = 1, .heads = 2, .mlp_width = 32, .max_tokens = 6, .dropout = 0};
+  const TextEncoderPtr text = make_text_encoder(options, {.vocab_size = kVocabulary});  // RoBERTa's own pad id, 1
+  text->initialize_embeddings(5);
+  CHECK(text->max_tokens() == 6);
+  const auto parameters = text->named_parameters();
+  const Tensor positions = parameters["embeddings.position_embeddings.weight"], words = parameters["embeddings.word_embeddings.weight"];
+  CHECK(positions.sizes() == at::IntArrayRef{8, kWidth});
+  const auto embeds = [&](const std::vector<std::int64_t>& ids) {
+    const Tensor row = torch::tensor(ids, torch::kLong).unsqueeze(0);
+    Dropout none;
+    return text->encode(row, row != 1, none);
+  };
+  const Tensor padded = embeds({0, 7, 8, 1, 1, 1});
+  padded.sum().backward();
+  for (const Tensor& table : {words, positions}) CHECK(table.grad()[1].abs().sum().item<double>() == 0);
+  CHECK(positions.grad()[2].abs().sum().item<double>() > 0);  // the first token's
+  CHECK(positions.grad()[5].abs().sum().item<double>() == 0);
+  CHECK(at::allclose(padded.slice(1, 0, 3), embeds({0, 7, 8}), 1e-5, 1e-6));
+  CHECK_THROWS_WITH(embeds({0, 7, 8, 9, 10, 11, 12}), Catch::Contains("a text has 7 tokens"));
+  CHECK_THROWS_WITH(make_text_encoder(options, {.vocab_size = kVocabulary, .pad_id = -1}), Catch::Contains("RoBERTa counts positions from it"));
+}
+
+TEST_CASE("bert: the vocabulary's own padding id gets no gradient from the look-up, or no id at all", "[models]") {
+  const BertOptions options{.width = kWidth, .layers = 0, .heads = 2, .mlp_width = 32, .max_tokens = 8, .dropout = 0};
+  for (const std::int64_t pad_id : {1, -1}) {
+    const TextEncoderPtr text = make_text_encoder(options, {.vocab_size = kVocabulary, .pad_id = pad_id});
+    Dropout none;
+    (text->encode(torch::tensor({{0, 7, 1}}), torch::ones({1, 3}, torch::kBool), none) * torch::arange(kWidth)).sum().backward();
+    const Tensor gradient = text->word_embedding().grad().abs().sum(1);
+    CHECK(gradient[0].item<double>() > 0);
+    CHECK((gradient[1].item<double>() == 0) == (pad_id == 1));
+  }
 }
 
 TEST_CASE("a text longer than the position table is refused, and the message says what to do", "[models]") {

@@ -76,9 +76,108 @@ TEST_CASE("families are recognised by their names", "[pretrained]") {
   CHECK(family({"visual_encoder.cls_token", "text_encoder.bert.embeddings.LayerNorm.bias", "vision_proj.weight", "image_idx_queue"}) == "pevl");
   CHECK(family({"visual_encoder.cls_token", "text_decoder.bert.embeddings.LayerNorm.bias"}) == "blip");
   CHECK(family({"visual.proj", "transformer.resblocks.0.ln_1.bias", "logit_scale"}) == "clip");
+  CHECK(family({"vision_encoder.blocks.0.attn.q_bias", "vision_encoder.norm.weight", "text_encoder.bert.encoder.layer.12.crossattention.self.key.bias", "vision_proj.weight"}) == "x2vlm");
+  CHECK(family({"vision_encoder.norm.weight", "text_encoder.encoder.layer.0.x", "cross_encoder.encoder.layer.0.crossattention.self.key.bias", "vision_proj.weight"}) == "x2vlm_plus");
+  CHECK(family({"vision_encoder.norm.weight", "text_encoder.embeddings.LayerNorm.bias", "text_encoder.encoder.layer.6.crossattention.self.key.bias"}) == "xvlm_finetuned");
+  CHECK(family({"bert.embeddings.word_embeddings.weight", "bert.embeddings.LayerNorm.weight", "bert.encoder.layer.0.attention.self.query.weight"}) == "bert");
+  CHECK(family({"bert.embeddings.word_embeddings.weight", "bert.embeddings.LayerNorm.gamma", "bert.encoder.layer.0.attention.self.query.weight"}) == "bert_tensorflow");
+  CHECK(family({"roberta.embeddings.word_embeddings.weight", "roberta.encoder.layer.0.attention.self.query.weight"}) == "roberta");
+  CHECK(family({"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"}) == "bert_encoder");
   CHECK(family({"fc.weight"}).empty());
   CHECK(text_layers_of({"text_encoder.bert.encoder.layer.7.crossattention.x", "text_encoder.bert.encoder.layer.6.crossattention.x", "text_encoder.bert.encoder.layer.5.x"}) == 6);
   CHECK(text_layers_of({"model.text_encoder.layer.0.x", "model.text_encoder.layer.3.x"}) == 4);
+  CHECK(text_layers_of({"text_encoder.encoder.layer.13.crossattention.x", "text_encoder.encoder.layer.12.crossattention.x", "text_encoder.encoder.layer.11.x"}) == 12);
+  CHECK(text_layers_of({"text_encoder.encoder.layer.11.x", "cross_encoder.encoder.layer.0.crossattention.x"}) == 12);
+  CHECK(text_layers_of({"roberta.encoder.layer.11.x"}) == 12);
+}
+
+/// A BERT of `layers` layers; every tensor holds another number.
+Tensors bert_file(std::int64_t layers, const std::string& prefix, bool tensorflow) {
+  Tensors file = {{prefix + "embeddings.word_embeddings.weight", torch::full({5, 2}, 100.0)},
+                  {prefix + (tensorflow ? "embeddings.LayerNorm.gamma" : "embeddings.LayerNorm.weight"), torch::full({2}, 101.0)},
+                  {prefix + "encoder.layer.0.attention.self.query.weight", torch::full({2, 2}, 102.0)}};
+  for (std::int64_t i = 0; i < layers; ++i) file.emplace_back(prefix + "encoder.layer." + std::to_string(i) + ".output.LayerNorm." + (tensorflow ? "beta" : "bias"), torch::full({2}, static_cast<double>(i)));
+  file.emplace_back(prefix + "pooler.dense.bias", torch::ones({2}));
+  return file;
+}
+
+TEST_CASE("a BERT starts text and fusion layers: the first of its layers, and its last", "[pretrained]") {
+  for (const bool tensorflow : {false, true}) {
+    for (const std::string prefix : {"bert.", "roberta.", ""}) {
+      if (tensorflow && prefix != "bert.") continue;
+      // X-VLM splits 12 layers into 6 + 6, X2-VLM takes 12 + 6 of them.
+      for (const std::int64_t text_layers : {6, 12}) {
+        INFO(prefix << " " << tensorflow << " " << text_layers);
+        Tensors model = {{"model.text_encoder.embeddings.word_embeddings.weight", torch::zeros({5, 2})},
+                         {"model.text_encoder.embeddings.LayerNorm.weight", torch::zeros({2})},
+                         {"model.text_encoder.layer.0.attention.self.query.weight", torch::zeros({2, 2})},
+                         {"model.fusion_encoder.layer.0.crossattention.self.query.weight", torch::zeros({2, 2})},
+                         {"model.vision_encoder.pos_embed", torch::zeros({1})}};
+        const std::size_t first = model.size();
+        for (std::int64_t i = 0; i < text_layers; ++i) model.emplace_back("model.text_encoder.layer." + std::to_string(i) + ".output.LayerNorm.bias", torch::zeros({2}));
+        for (std::int64_t i = 0; i < 6; ++i) model.emplace_back("model.fusion_encoder.layer." + std::to_string(i) + ".output.LayerNorm.bias", torch::zeros({2}));
+        const Tensors file = bert_file(12, prefix, tensorflow);
+        const NameMap* map = recognise(names_of(file));
+        REQUIRE(map != nullptr);
+        LoadOptions from_bert{.names = map, .text_layers = text_layers_of(*map, names_of(file), names_of(model))};
+        CHECK_FALSE(load_named(model, file, from_bert).ok());
+        from_bert.allow_missing = {"model.vision_encoder.*", "model.fusion_encoder.*.crossattention.*"};
+        from_bert.allow_unexpected = {"*pooler.*"};
+        const LoadReport report = load_named(model, file, from_bert);
+        INFO(report.table());
+        REQUIRE(report.ok());
+        CHECK(model[0].second[0][0].item<double>() == 100);
+        CHECK(model[1].second[0].item<double>() == 101);
+        CHECK(model[2].second[0][0].item<double>() == 102);
+        for (std::int64_t i = 0; i < text_layers; ++i) CHECK(model[first + static_cast<std::size_t>(i)].second[0].item<std::int64_t>() == i);
+        for (std::int64_t i = 0; i < 6; ++i) CHECK(model[first + static_cast<std::size_t>(text_layers + i)].second[0].item<std::int64_t>() == 6 + i);
+      }
+    }
+  }
+}
+
+TEST_CASE("text encoders of transformers and X2-VLM's models translate there and back", "[pretrained]") {
+  const NameMap& fgvl = *find_name_map("fgvl");
+  const auto round_trip = [&](const Tensors& file, const std::string& family) {
+    const NameMap* map = recognise(names_of(file));
+    REQUIRE(map != nullptr);
+    CHECK(map->family == family);
+    const Translated ours = translate(file, *map, fgvl);
+    INFO(::Catch::Detail::stringify(ours.problems));
+    CHECK(ours.problems.empty());
+    const std::map<std::string, Tensor> expected(file.begin(), file.end());
+    const Translated back = translate(ours.tensors, fgvl, *map);
+    CHECK(std::map<std::string, Tensor>(back.tensors.begin(), back.tensors.end()).size() == expected.size());
+    for (const auto& [name, tensor] : back.tensors) {
+      INFO(name);
+      REQUIRE(expected.count(name) == 1);
+      CHECK(at::equal(tensor, expected.at(name)));
+    }
+    return ours.tensors;
+  };
+  const Tensor words = torch::randn({5, 2}), bias = torch::randn({5}), one = torch::randn({2}), two = torch::randn({2}), three = torch::randn({2});
+  Tensors bert = bert_file(3, "bert.", true);
+  bert.pop_back();  // the pooler has no place in ours
+  bert.insert(bert.end(), {{"cls.predictions.bias", bias}, {"cls.predictions.transform.LayerNorm.gamma", one}, {"cls.predictions.decoder.bias", bias}, {"cls.predictions.decoder.weight", bert[0].second}});
+  round_trip(bert, "bert_tensorflow");
+  Tensors roberta = bert_file(3, "roberta.", false);
+  roberta.pop_back();
+  roberta.insert(roberta.end(), {{"lm_head.bias", bias}, {"lm_head.layer_norm.weight", one}, {"lm_head.dense.bias", two}, {"lm_head.decoder.weight", roberta[0].second}, {"lm_head.decoder.bias", bias}});
+  CHECK(names_of(round_trip(roberta, "roberta")).back() == "losses.mlm.dense.bias");
+  const auto x2vlm = round_trip({{"vision_encoder.blocks.0.attn.q_bias", one}, {"vision_proj.weight", words}, {"text_encoder.bert.encoder.layer.11.output.dense.bias", two},
+                                 {"text_encoder.bert.encoder.layer.12.crossattention.self.key.bias", three}, {"temp", bias}},
+                                "x2vlm");
+  CHECK(x2vlm[3].first == "model.fusion_encoder.layer.0.crossattention.self.key.bias");
+  const auto plus = round_trip({{"vision_encoder.blocks.0.attn.q_bias", one}, {"vision_proj.weight", words}, {"text_encoder.embeddings.word_embeddings.weight", words}, {"text_encoder.encoder.layer.1.output.dense.bias", two},
+                                {"cross_encoder.encoder.layer.0.crossattention.self.key.bias", three}, {"mlm_head.predictions.decoder.weight", torch::randn({5, 2})}, {"mlm_head.predictions.bias", bias},
+                                {"mlm_head.predictions.decoder.bias", bias}},
+                               "x2vlm_plus");
+  CHECK(plus[4].first == "model.fusion_encoder.layer.0.crossattention.self.key.bias");
+  CHECK(plus[5].first == "losses.mlm.decoder.weight");
+  const auto finetuned = round_trip({{"vision_encoder.norm.bias", one}, {"text_encoder.embeddings.LayerNorm.weight", one}, {"text_encoder.encoder.layer.5.output.dense.bias", two},
+                                     {"text_encoder.encoder.layer.6.crossattention.self.key.bias", three}, {"bbox_head.0.bias", bias}},
+                                    "xvlm_finetuned");
+  CHECK(finetuned[3].first == "model.fusion_encoder.layer.0.crossattention.self.key.bias");
 }
 
 TEST_CASE("loading: tied names and derived tables are neither missing nor unexpected", "[pretrained]") {
@@ -247,11 +346,11 @@ TEST_CASE("retrieval models of X-VLM and ALBEF: the text encoder without `bert.`
     const NameMap* map = recognise(names);
     return map == nullptr ? std::string() : map->family;
   };
-  CHECK(recognised({"vision_encoder.norm.weight", "itm_head.0.weight"}) == "xvlm_retrieval");
-  CHECK(recognised({"visual_encoder.norm.weight", "itm_head.weight", "queue_ptr"}) == "albef_retrieval");
-  CHECK(recognised({"visual_encoder.norm.weight", "itm_head.weight", "ptr_queue"}) != "albef_retrieval");  // BLIP's
+  CHECK(recognised({"vision_encoder.norm.weight", "itm_head.0.weight"}) == "xvlm_finetuned");
+  CHECK(recognised({"visual_encoder.norm.weight", "itm_head.weight", "queue_ptr"}) == "albef_finetuned");
+  CHECK(recognised({"visual_encoder.norm.weight", "itm_head.weight", "ptr_queue"}) != "albef_finetuned");  // BLIP's
   CHECK(text_layers_of(text) == 6);
-  for (const std::string family : {"xvlm_retrieval", "albef_retrieval"}) {
+  for (const std::string family : {"xvlm_finetuned", "albef_finetuned"}) {
     INFO(family);
     const NameMap& map = *find_name_map(family);
     CHECK(to_official(map, "model.fusion_encoder.layer.1.crossattention.self.key.bias", 6) == text[2]);

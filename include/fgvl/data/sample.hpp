@@ -83,8 +83,8 @@ Tensor model_input(const Image& image, const ImageOptions& options);
 /// A region's box cut to the picture, or why it cannot be used ("box_outside" when less than half of it is inside, "box_without_area").
 absl::StatusOr<PixelBox> usable_box(const PixelBox& box, std::int64_t width, std::int64_t height);
 
-/// Joins samples into a batch, trimmed to the longest text; `streams[i]` is the stream of sample i.
-RegionBatch collate(const std::vector<Sample>& samples, const std::vector<std::int64_t>& streams);
+/// Joins samples into a batch, trimmed to the longest text; `streams[i]` is the stream of sample i. `pad_id`, the tokenizer's, fills the end of shorter texts.
+RegionBatch collate(const std::vector<Sample>& samples, const std::vector<std::int64_t>& streams, std::int64_t pad_id);
 
 /// 63 bits of the text's hash: RegionBatch::text_key.
 std::int64_t text_key(const std::string& prepared);

@@ -3,16 +3,23 @@
 
 namespace fgvl::losses {
 
-/// Masked language modelling on fused tokens (MLM): BERT's head (arXiv 1810.04805), decoder tied to the word embeddings; X-VLM models/xbert.py.
+/// The matrix that turns tokens into words: the text encoder's word embeddings, as in BERT, RoBERTa and X-VLM | a matrix of the head's own, as in X2-VLM where text and
+/// cross encoder are separate (models/xvlm.py, XVLMPlusBase).
+enum class WordDecoder { kTied, kOwn };
+config::EnumNames<WordDecoder> enum_names(WordDecoder);
+
+/// Masked language modelling on fused tokens (MLM): BERT's head (arXiv 1810.04805), which is RoBERTa's too; X-VLM models/xbert.py.
 /// The mean runs over masked tokens.
-struct MaskedLanguageOptions {};
+struct MaskedLanguageOptions {
+  WordDecoder decoder = WordDecoder::kTied;
+};
 void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options);
 
 /// A term that predicts words from fused tokens.
 class WordPredictor {
  public:
   virtual ~WordPredictor() = default;
-  /// [N, D] fused tokens, [V, D] word embedding -> [N, V] logits.
+  /// [N, D] fused tokens, [V, D] word embedding -> [N, V] logits. A head with a matrix of its own does not look at the word embedding.
   virtual Tensor word_logits(const Tensor& tokens, const Tensor& word_embedding) = 0;
 };
 

@@ -32,6 +32,10 @@ struct NameMap {
   std::vector<TiedName> ties{};
   std::vector<std::string> derived{};   ///< globs of official names: tables that follow from the model's sizes and are not weights
   std::vector<std::string> objective_state{};  ///< globs of official names: state of the official objective that our models do not have (momentum encoders, queues)
+  std::vector<std::pair<std::string, std::string>> endings{};  ///< (ours, official): ends of names that differ by whatever rule a name goes
+  /// A text encoder alone. Its last layers start our fusion layers (their cross-attention is missing), and its first our text layers; one layer may serve both, as when X2-VLM makes
+  /// 12 + 6 layers of 12.
+  bool encoder_only = false;
 };
 
 /// Every known family, the more particular first.
@@ -54,6 +58,8 @@ std::vector<std::string> checkpoint_names(const std::vector<std::string>& ours);
 
 /// The number of text layers before fusion, read off the names of a checkpoint, ours or official; 0 where it cannot be seen.
 std::int64_t text_layers_of(const std::vector<std::string>& names);
+/// The same for loading a checkpoint of `map`'s family with the names `official` into the parameters `ours`: an encoder alone does not say where fusion starts, the model does.
+std::int64_t text_layers_of(const NameMap& map, const std::vector<std::string>& official, const std::vector<std::string>& ours);
 
 /// The official X-VLM name of one of our parameters ("model.fusion_encoder.layer.0..." -> "text_encoder.bert.encoder.layer.6..."); a name that no rule knows
 /// stays as it is.

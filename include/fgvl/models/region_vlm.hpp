@@ -35,7 +35,7 @@ struct ModelConfig {
   RegionVlmOptions options{};
 };
 void visit_fields(config::Visitor& visitor, ModelConfig& config);
-ModelPtr make_model(const ModelConfig& config, std::int64_t vocab_size, std::uint64_t seed);
+ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uint64_t seed);
 
 /// What a model consists of and costs.
 struct ModelInfo {

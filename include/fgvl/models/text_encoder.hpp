@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 
 #include <torch/nn/module.h>
 
@@ -25,12 +26,15 @@ class TextEncoder : public torch::nn::Module {
 };
 using TextEncoderPtr = std::shared_ptr<TextEncoder>;
 
-/// What a text encoder must know of the run: the size of its vocabulary comes from the tokenizer.
+/// What a text encoder must know of the run; it comes from the tokenizer.
 struct TextContext {
   std::int64_t vocab_size = 0;
+  /// Id that fills the end of rows (RegionBatch::text_ids) and nothing else: its look-up trains no embedding. -1: no id is for that alone, as where a vocabulary pads with its
+  /// end-of-text token. Absent: the family's own, 0 for BERT and 1 for RoBERTa.
+  std::optional<std::int64_t> pad_id{};
 };
 using TextEncoderRegistry = Registry<TextEncoderPtr, TextContext>;
-/// Ours: bert.
+/// Ours: bert, roberta.
 std::shared_ptr<TextEncoderRegistry> builtin_text_encoders();
 
 }  // namespace fgvl::models
