@@ -48,7 +48,7 @@ absl::StatusOr<ExitCode> info(const std::string& path) {
   }
   if (!is_configuration(path)) return checkpoint_info(path);
   FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(path, {}));
-  const models::ModelPtr model = models::make_model(config.model, {.vocab_size = kAssumedVocabulary}, 0);
+  const models::ModelPtr model = models::make_model(config.model, {.vocab_size = kAssumedVocabulary, .token_id = [](const std::string&) { return 0; }}, 0);  // which tokens there are does not matter here
   absl::PrintF("configuration %s; the vocabulary is taken as %d words\n", path, kAssumedVocabulary);
   print(config, *model, *losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data)));
   return ExitCode::kOk;

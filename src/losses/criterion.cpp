@@ -7,6 +7,7 @@
 #include "fgvl/losses/box_regression.hpp"
 #include "fgvl/losses/contrastive.hpp"
 #include "fgvl/losses/foil_matching.hpp"
+#include "fgvl/losses/language_model.hpp"
 #include "fgvl/losses/masked_language.hpp"
 #include "fgvl/losses/matching.hpp"
 #include "fgvl/losses/region_label_contrastive.hpp"
@@ -116,6 +117,7 @@ std::shared_ptr<TermRegistry> builtin_terms() {
   add("region_label_contrastive", RegionLabelContrastiveOptions{});
   add("matching", MatchingOptions{});
   add("masked_language", MaskedLanguageOptions{});
+  add("language_model", LanguageModelOptions{});
   add("box_regression", BoxRegressionOptions{});
   add("foil_matching", FoilMatchingOptions{});
   return registry;

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "core/linear.hpp"
+#include "losses/word_head.hpp"
 
 namespace fgvl::losses {
 namespace {
@@ -12,15 +13,12 @@ constexpr std::int64_t kIgnoredLabel = -100;
 /// BERT's prediction head under its official names: transform.dense, transform.LayerNorm, bias, and decoder where it has its own.
 class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
  public:
-  MaskedLanguageTerm(const MaskedLanguageOptions& options, const FeatureSpec& spec)
-      : dense_(register_module("dense", Linear(spec.fusion_width, spec.fusion_width))),
-        norm_(register_module("LayerNorm", layer_norm(spec.fusion_width, spec.text_layer_norm_eps))),
-        bias_(register_parameter("bias", torch::zeros({spec.vocab_size}))) {
+  MaskedLanguageTerm(const MaskedLanguageOptions& options, const FeatureSpec& spec) : head_(*this, spec) {
     if (options.decoder == WordDecoder::kOwn) decoder_ = register_module("decoder", Linear(torch::nn::LinearOptions(spec.fusion_width, spec.vocab_size).bias(false)));
   }
 
   Tensor word_logits(const Tensor& tokens, const Tensor& word_embedding) override {
-    return at::linear(norm_(at::gelu(dense_(tokens))), decoder_ ? decoder_->weight : word_embedding, bias_);
+    return head_.logits(tokens, decoder_ ? decoder_->weight : word_embedding);
   }
 
   Loss forward(ForwardPass& pass) override {
@@ -28,7 +26,7 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
     TORCH_CHECK(batch.masked_ids.defined(), "[masked_language] batch.masked_ids: required, but undefined; switch masking on in the data, or remove this term");
     const Tensor valid_slots = batch.masked_labels != kIgnoredLabel;
     const Tensor rows = rows_where(batch, valid_slots.any(1));
-    if (rows.size(0) == 0) return Loss().part("", 1.0, bias_.sum() * 0.0, 0);
+    if (rows.size(0) == 0) return Loss().part("", 1.0, head_.zero(), 0);
     const Tensor valid = valid_slots.index_select(0, rows), labels = batch.masked_labels.index_select(0, rows).index({valid});
     const Tensor fused = pass.fuse({.text = TextInput::kMasked, .text_index = rows, .visual = VisualInput::kRegion, .visual_index = rows,
                                     .positions = batch.masked_positions.index_select(0, rows)});
@@ -37,9 +35,7 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
   }
 
  private:
-  Linear dense_;
-  torch::nn::LayerNorm norm_;
-  Tensor bias_;
+  WordHead head_;
   Linear decoder_{nullptr};
 };
 

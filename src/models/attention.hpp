@@ -20,6 +20,11 @@ inline Tensor additive_mask(const Tensor& mask, at::ScalarType dtype) {
   return (1.0 - mask.to(dtype)).mul_(-10000.0).unsqueeze(1).unsqueeze(1);
 }
 
+/// [1, 1, L, L] to be added to scores: token l sees tokens 0 to l.
+inline Tensor causal_mask(std::int64_t length, const at::TensorOptions& options) {
+  return at::full({length, length}, -10000.0, options).triu_(1).unsqueeze(0).unsqueeze(0);
+}
+
 /// softmax(q k^T / sqrt(d) + mask) v, a head at a time, for q [N, L, D], k and v [N, S, D]; `mask` additive or undefined. [N, L, D].
 inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask) {
   const auto additive = mask.defined() ? std::optional<Tensor>(mask.to(query.scalar_type())) : std::nullopt;

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/initialize.hpp"
+#include "fgvl/models/blip.hpp"
 #include "models/attention.hpp"
 #include "models/bert_layer.hpp"
 #include "models/bert_text.hpp"
@@ -23,7 +24,7 @@ std::vector<std::shared_ptr<BertLayer>> make_layers(torch::nn::Module& parent, s
 
 double layer_flops(double tokens, double width, double mlp_width) { return 2 * tokens * (4 * width * width + 2 * width * mlp_width) + 4 * tokens * tokens * width; }
 
-class BertText final : public TextEncoder {
+class BertText final : public TextEncoder, public BertParts {
  public:
   BertText(const BertOptions& options, std::int64_t vocab_size, const BertTextRules& rules) : options_(options), vocab_size_(vocab_size), rules_(rules) {
     TORCH_CHECK(options.width % options.heads == 0, "[BertOptions] width: expected a multiple of heads ", options.heads, ", got ", options.width);
@@ -51,16 +52,22 @@ class BertText final : public TextEncoder {
   double layer_norm_eps() const override { return options_.layer_norm_eps; }
   const Tensor& word_embedding() const override { return words_->weight; }
 
-  Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
+  Tensor embed(const Tensor& ids, Dropout& dropout) override {
     TORCH_CHECK(ids.size(1) <= options_.max_tokens, "[BertText] ids: a text has ", ids.size(1), " tokens, the position table ", options_.max_tokens,
                 " rows; shorten the texts (tokenizer.max_tokens) or raise max_tokens");
     Tensor tokens = words_(ids) + position_rows(ids);
     if (types_) tokens = tokens + types_->weight.select(0, 0);
     if (embedding_norm_) tokens = embedding_norm_(tokens);
-    tokens = dropout(tokens, options_.dropout);
+    return dropout(tokens, options_.dropout);
+  }
+  const std::vector<std::shared_ptr<BertLayer>>& layers() const override { return layers_; }
+  Tensor finish(const Tensor& tokens) override { return final_norm_ ? final_norm_(tokens) : tokens; }
+
+  Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
+    Tensor tokens = embed(ids, dropout);
     const Tensor additive = additive_mask(mask, tokens.scalar_type());
     for (const auto& layer : layers_) tokens = layer->think(layer->attend_to_text(tokens, additive, {}, dropout), dropout);
-    return final_norm_ ? final_norm_(tokens) : tokens;
+    return finish(tokens);
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
@@ -92,16 +99,9 @@ class BertText final : public TextEncoder {
   std::vector<std::shared_ptr<BertLayer>> layers_;
 };
 
-class BertFusion final : public FusionEncoder {
+/// Layers with cross-attention; derived classes say whose they are.
+class CrossLayers : public FusionEncoder {
  public:
-  BertFusion(const BertFusionOptions& options, const FusionContext& context) : options_(options), context_(context) {
-    TORCH_CHECK(options.layers > 0, "[BertFusionOptions] layers: expected at least 1, got ", options.layers);
-    TORCH_CHECK(context.text_width % options.heads == 0, "[BertFusionOptions] heads: expected a divisor of the text width ", context.text_width, ", got ", options.heads);
-    layers_ = make_layers(*this, options.layers,
-                          {context.text_width, options.heads, options.mlp_width, context.vision_width, options.layer_norm_eps, options.dropout, options.attention_dropout, options.norm});
-    if (options.norm == Norm::kPre) final_norm_ = register_module("norm", layer_norm(context.text_width, options.layer_norm_eps));
-  }
-
   std::int64_t width() const override { return context_.text_width; }
 
   ProjectedVisuals project(const Tensor& sequences) override {
@@ -120,36 +120,39 @@ class BertFusion final : public FusionEncoder {
   }
 
   Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
-    const Tensor tokens = run_to(layers_.size() - 1, pairs, visuals, /*with_visuals=*/true, dropout);
-    return final_norm_ ? final_norm_(tokens) : tokens;
+    return finish(run_to(layers_.size() - 1, layers_, text_mask_of(pairs), pairs, visuals, /*with_visuals=*/true, dropout));
   }
 
   Tensor cross_attention(const FusionPairs& pairs, const ProjectedVisuals& visuals, std::int64_t layer, Dropout& dropout) override {
     const auto count = static_cast<std::int64_t>(layers_.size());
-    TORCH_CHECK(layer >= -count && layer < count, "[BertFusion::cross_attention] layer: expected one of ", count, " (-", count, " to ", count - 1, "), got ", layer);
+    TORCH_CHECK(layer >= -count && layer < count, "[FusionEncoder::cross_attention] layer: expected one of ", count, " (-", count, " to ", count - 1, "), got ", layer);
     const auto index = static_cast<std::size_t>(layer < 0 ? layer + count : layer);
-    const Tensor stream = run_to(index, pairs, visuals, /*with_visuals=*/false, dropout);
+    const Tensor stream = run_to(index, layers_, text_mask_of(pairs), pairs, visuals, /*with_visuals=*/false, dropout);
     return layers_[index]->visual_weights(stream, visuals.keys[index].index_select(0, pairs.sequence_index), visual_mask_of(pairs));
   }
 
   double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const override {
     const double n = static_cast<double>(tokens), d = static_cast<double>(context_.text_width), s = static_cast<double>(visual_tokens);
-    return static_cast<double>(options_.layers) * (layer_flops(n, d, static_cast<double>(options_.mlp_width)) + 4 * n * d * d + 4 * n * s * d);
+    return static_cast<double>(layers_.size()) * (layer_flops(n, d, static_cast<double>(layers_.front()->options().mlp_width)) + 4 * n * d * d + 4 * n * s * d);
   }
   double flops_per_sequence(std::int64_t visual_tokens) const override {
-    return static_cast<double>(options_.layers) * 4 * static_cast<double>(visual_tokens * context_.vision_width * context_.text_width);
+    return static_cast<double>(layers_.size()) * 4 * static_cast<double>(visual_tokens * context_.vision_width * context_.text_width);
   }
 
- private:
-  static Tensor visual_mask_of(const FusionPairs& pairs) { return pairs.visual_mask.defined() ? additive_mask(pairs.visual_mask, pairs.text.scalar_type()) : Tensor(); }
+ protected:
+  using Layers = std::vector<std::shared_ptr<BertLayer>>;
+  explicit CrossLayers(const FusionContext& context) : context_(context) {}
 
-  /// The residual stream behind layer `last`, at `pairs.positions`; without `with_visuals`, as it is when that layer begins to look at the visuals.
-  Tensor run_to(std::size_t last, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) {
+  /// What becomes of the last layer's output.
+  virtual Tensor finish(const Tensor& tokens) = 0;
+
+  /// The residual stream behind layer `last` of `layers`, at `pairs.positions`; without `with_visuals`, as it is when that layer begins to look at the visuals. `text_mask` as of BertLayer.
+  static Tensor run_to(std::size_t last, const Layers& layers, const Tensor& text_mask, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) {
     Tensor tokens = pairs.text;
-    const Tensor text_mask = additive_mask(pairs.text_mask, tokens.scalar_type()), visual_mask = visual_mask_of(pairs);
+    const Tensor visual_mask = visual_mask_of(pairs);
     const Bundles bundles = make_bundles(pairs.sequence_index);
     for (std::size_t i = 0; i <= last; ++i) {
-      BertLayer& layer = *layers_[i];
+      BertLayer& layer = *layers[i];
       const Tensor positions = i == last ? pairs.positions : Tensor();
       tokens = i == 0 ? at_positions(tokens, positions) : layer.attend_to_text(tokens, text_mask, positions, dropout);
       if (i == last && !with_visuals) break;
@@ -159,10 +162,84 @@ class BertFusion final : public FusionEncoder {
     return tokens;
   }
 
-  BertFusionOptions options_;
   FusionContext context_;
-  std::vector<std::shared_ptr<BertLayer>> layers_;
+  Layers layers_;
+
+ private:
+  static Tensor text_mask_of(const FusionPairs& pairs) { return additive_mask(pairs.text_mask, pairs.text.scalar_type()); }
+  static Tensor visual_mask_of(const FusionPairs& pairs) { return pairs.visual_mask.defined() ? additive_mask(pairs.visual_mask, pairs.text.scalar_type()) : Tensor(); }
+};
+
+class BertFusion final : public CrossLayers {
+ public:
+  BertFusion(const BertFusionOptions& options, const FusionContext& context) : CrossLayers({.text_width = context.text_width, .vision_width = context.vision_width}) {
+    TORCH_CHECK(options.layers > 0, "[BertFusionOptions] layers: expected at least 1, got ", options.layers);
+    TORCH_CHECK(context.text_width % options.heads == 0, "[BertFusionOptions] heads: expected a divisor of the text width ", context.text_width, ", got ", options.heads);
+    layers_ = make_layers(*this, options.layers,
+                          {context.text_width, options.heads, options.mlp_width, context.vision_width, options.layer_norm_eps, options.dropout, options.attention_dropout, options.norm});
+    if (options.norm == Norm::kPre) final_norm_ = register_module("norm", layer_norm(context.text_width, options.layer_norm_eps));
+  }
+
+ private:
+  Tensor finish(const Tensor& tokens) override { return final_norm_ ? final_norm_(tokens) : tokens; }
+
   torch::nn::LayerNorm final_norm_{nullptr};
+};
+
+class BlipFusion final : public CrossLayers {
+ public:
+  BlipFusion(const BlipFusionOptions& options, const FusionContext& context) : CrossLayers(context), parts_(dynamic_cast<BertParts*>(context.text.get())) {
+    TORCH_CHECK(parts_ != nullptr, "[BlipFusionOptions] text: expected a context with a text encoder of type bert or roberta, whose layers this one shares");
+    TORCH_CHECK(!parts_->layers().empty(), "[BlipFusionOptions] text: the text encoder has no layers that could be shared; expected layers of at least 1");
+    encoder_id_ = id_of(options.encoder_token, "encoder_token");
+    decoder_id_ = id_of(options.decoder_token, "decoder_token");
+    const auto list = register_module("layer", torch::nn::ModuleList());
+    for (const auto& shared : parts_->layers()) {
+      const auto own = std::make_shared<torch::nn::Module>();
+      list->push_back(own);
+      const auto cross = own->register_module("crossattention", std::make_shared<BertAttention>(shared->options(), context.vision_width));
+      const auto self = own->register_module("decoder_attention", std::make_shared<BertAttention>(shared->options(), context.text_width));
+      layers_.push_back(std::make_shared<BertLayer>(*shared, nullptr, cross));
+      decoder_layers_.push_back(std::make_shared<BertLayer>(*shared, self, cross));
+    }
+  }
+
+  const TextEncoder* shared_text() const override { return context_.text.get(); }
+
+  Tensor prepare(const Tensor& ids, const Tensor& mask, Dropout& dropout) override { return CrossLayers::prepare(parts_->embed(started_by(encoder_id_, ids), dropout), mask, dropout); }
+
+  bool has_decoder() const override { return true; }
+
+  Tensor prepare_decoder(const Tensor& ids, const Tensor& /*mask*/, Dropout& dropout) override {
+    const Tensor tokens = parts_->embed(started_by(decoder_id_, ids), dropout);
+    return decoder_layers_.front()->attend_to_text(tokens, causal_mask(tokens.size(1), tokens.options()), {}, dropout);
+  }
+
+  /// The causal mask is all it takes: padding stands behind a text's tokens, where none of them looks.
+  Tensor decode(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
+    return finish(run_to(decoder_layers_.size() - 1, decoder_layers_, causal_mask(pairs.text.size(1), pairs.text.options()), pairs, visuals, /*with_visuals=*/true, dropout));
+  }
+
+ private:
+  std::int64_t id_of(const std::string& token, const char* option) const {
+    TORCH_CHECK(context_.token_id, "[BlipFusionOptions] token_id: the context cannot look up \"", token, "\"");
+    const std::int64_t id = context_.token_id(token);
+    TORCH_CHECK(id >= 0, "[BlipFusionOptions] ", option, ": the vocabulary has no \"", token, "\". BLIP's is BERT's with the lines [DEC] and [ENC] behind it; append them to the vocabulary file, or name tokens that it has");
+    TORCH_CHECK(id < context_.text->vocab_size(), "[BlipFusionOptions] ", option, ": \"", token, "\" is token ", id, ", beyond the text encoder's ", context_.text->vocab_size(), " words");
+    return id;
+  }
+
+  static Tensor started_by(std::int64_t id, const Tensor& ids) {
+    Tensor started = ids.clone();
+    started.select(1, 0).fill_(id);
+    return started;
+  }
+
+  Tensor finish(const Tensor& tokens) override { return parts_->finish(tokens); }
+
+  BertParts* parts_;  // of context_.text
+  Layers decoder_layers_;
+  std::int64_t encoder_id_ = 0, decoder_id_ = 0;
 };
 
 }  // namespace
@@ -196,10 +273,16 @@ void visit_fields(config::Visitor& visitor, BertFusionOptions& options) {
   visitor("norm", options.norm, "post: after every residual sum, as BERT; pre: before every sub-layer");
 }
 
+void visit_fields(config::Visitor& visitor, BlipFusionOptions& options) {
+  visitor("encoder_token", options.encoder_token, "token of the vocabulary that the encoder reads in place of a text's first");
+  visitor("decoder_token", options.decoder_token, "the same of the decoder");
+}
+
 TextEncoderPtr make_bert_text(const BertOptions& options, std::int64_t vocab_size, const BertTextRules& rules) { return std::make_shared<BertText>(options, vocab_size, rules); }
 TextEncoderPtr make_text_encoder(const BertOptions& options, const TextContext& context) {
   return make_bert_text(options, context.vocab_size, {.pad_id = context.pad_id.value_or(0), .positions = Positions::kFromZero});
 }
 FusionEncoderPtr make_fusion_encoder(const BertFusionOptions& options, const FusionContext& context) { return std::make_shared<BertFusion>(options, context); }
+FusionEncoderPtr make_fusion_encoder(const BlipFusionOptions& options, const FusionContext& context) { return std::make_shared<BlipFusion>(options, context); }
 
 }  // namespace fgvl::models

@@ -49,13 +49,23 @@ BertLayer::BertLayer(const BertLayerOptions& options) : options_(options) {
   norm_ = output->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
 }
 
+BertLayer::BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> self, std::shared_ptr<BertAttention> cross)
+    : options_(shared.options_),
+      attention_(self ? std::move(self) : shared.attention_),
+      cross_(std::move(cross)),
+      widen_(shared.widen_),
+      narrow_(shared.narrow_),
+      norm_(shared.norm_) {}
+
 Tensor at_positions(const Tensor& tokens, const Tensor& positions) {
   return positions.defined() ? tokens.gather(1, positions.unsqueeze(2).expand({-1, -1, tokens.size(2)})) : tokens;
 }
 
 Tensor BertLayer::attend_to_text(const Tensor& tokens, const Tensor& text_mask, const Tensor& positions, Dropout& dropout) {
   const BertAttention::Projected own = attention_->project(attention_->normed(tokens));
-  return attention_->forward(at_positions(tokens, positions), own, text_mask, dropout);
+  const bool row_a_token = positions.defined() && text_mask.size(2) > 1;
+  const Tensor mask = row_a_token ? text_mask[0][0].index_select(0, positions.flatten()).view({positions.size(0), 1, positions.size(1), -1}) : text_mask;
+  return attention_->forward(at_positions(tokens, positions), own, mask, dropout);
 }
 
 Tensor BertLayer::think(const Tensor& stream, Dropout& dropout) {

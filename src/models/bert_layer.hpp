@@ -43,9 +43,11 @@ class BertAttention final : public torch::nn::Module {
 class BertLayer final : public torch::nn::Module {
  public:
   explicit BertLayer(const BertLayerOptions& options);
+  /// The MLP of `shared`, with cross-attention `cross` before it and with `self` as self-attention; null: that of `shared`, too. Registers nothing: the parts have their owners.
+  BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> self, std::shared_ptr<BertAttention> cross);
   BertAttention::Projected project_visuals(const Tensor& sequences) { return cross_->project(sequences); }
   /// A layer is its attentions and its MLP in turn; each takes and returns the residual stream [N, L, D].
-  /// `text_mask` additive. `positions` [N, M]: compute only these rows, [N, M, D]; undefined: all.
+  /// `text_mask` additive, [N, 1, 1, L], or [1, 1, L, L] with a row for each token that looks. `positions` [N, M]: compute only these rows, [N, M, D]; undefined: all.
   Tensor attend_to_text(const Tensor& tokens, const Tensor& text_mask, const Tensor& positions, Dropout& dropout);
   Tensor attend_to_visuals(const Tensor& stream, const BertAttention::Projected& visuals, const Tensor& visual_mask, const Bundles& bundles, Dropout& dropout) {
     return cross_->forward(stream, visuals, visual_mask, dropout, &bundles);
@@ -53,6 +55,7 @@ class BertLayer final : public torch::nn::Module {
   /// [N, heads, L, S] of attend_to_visuals; `keys` [N, S, D].
   Tensor visual_weights(const Tensor& stream, const Tensor& keys, const Tensor& visual_mask) { return cross_->weights(stream, keys, visual_mask); }
   Tensor think(const Tensor& stream, Dropout& dropout);
+  const BertLayerOptions& options() const { return options_; }
 
  private:
   BertLayerOptions options_;

@@ -123,6 +123,21 @@ std::optional<std::string> to_ours(const NameMap& map, const std::string& offici
   return std::nullopt;
 }
 
+std::optional<std::string> first_name(const NameMap& map, const std::string& official) {
+  for (const TiedName& tie : map.ties) {
+    if (const auto found = match(tie.name, official)) return filled(tie.same_as, *found, found->layer, "");
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> second_names(const NameMap& map, const std::string& official) {
+  std::vector<std::string> names;
+  for (const TiedName& tie : map.ties) {
+    if (const auto found = match(tie.same_as, official)) names.push_back(filled(tie.name, *found, found->layer, ""));
+  }
+  return names;
+}
+
 std::vector<std::string> names_of(const std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::vector<std::string> names;
   for (const auto& [name, tensor] : tensors) names.push_back(name);

@@ -47,11 +47,6 @@ std::string shape_text(at::IntArrayRef shape) {
   return text.str();
 }
 
-const TiedName* find_tie(const NameMap& names, const std::string& name) {
-  const auto found = std::find_if(names.ties.begin(), names.ties.end(), [&](const TiedName& tie) { return tie.name == name; });
-  return found == names.ties.end() ? nullptr : &*found;
-}
-
 bool same_values(const Tensor& a, const Tensor& b) {
   if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
   if (a.numel() == 0 || a.const_data_ptr() == b.const_data_ptr()) return true;
@@ -174,12 +169,11 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
   }
   for (const auto& [name, tensor] : checkpoint) {
     if (used.count(name) > 0) continue;
-    const TiedName* tie = options.names != nullptr ? find_tie(*options.names, name) : nullptr;
-    if (tie != nullptr && used.count(tie->same_as) == 0) tie = nullptr;
-    if (tie != nullptr) {
-      const Tensor& first = stored.at(tie->same_as);
-      const bool equal = same_values(first, tensor);
-      report.rows.push_back({equal ? LoadOutcome::kTied : LoadOutcome::kUnfit, "", name, (equal ? "same as " : "should be the same as ") + tie->same_as});
+    std::optional<std::string> first = options.names != nullptr ? first_name(*options.names, name) : std::nullopt;
+    if (first && used.count(*first) == 0) first.reset();
+    if (first) {
+      const bool equal = same_values(stored.at(*first), tensor);
+      report.rows.push_back({equal ? LoadOutcome::kTied : LoadOutcome::kUnfit, "", name, (equal ? "same as " : "should be the same as ") + *first});
     } else if (derived(name)) {
       report.rows.push_back({LoadOutcome::kDerived, "", name, ""});
     } else if (options.names != nullptr && matches_any(options.names->objective_state, name)) {
@@ -204,8 +198,16 @@ Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoi
   Translated result;
   std::map<std::string, Tensor> written;
   for (const auto& [name, tensor] : checkpoint) {
-    if (const TiedName* tie = find_tie(from, name); tie != nullptr && stored.count(tie->same_as) > 0) {
-      if (!same_values(stored.at(tie->same_as), tensor)) result.problems.push_back(name + " should be the same as " + tie->same_as + " and is not");
+    if (const auto first = first_name(from, name); first && stored.count(*first) > 0) {
+      if (!same_values(stored.at(*first), tensor)) result.problems.push_back(name + " should be the same as " + *first + " and is not");
+      continue;
+    }
+    if (matches_any(from.objective_state, name)) {
+      if (matches_any(to.objective_state, name)) {
+        result.tensors.emplace_back(name, tensor);
+      } else {
+        result.left_out.push_back(name);
+      }
       continue;
     }
     if (matches_any(from.objective_state, name)) {
@@ -228,9 +230,10 @@ Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoi
       result.problems.push_back("two different tensors would be " + *theirs + ", one of them " + name);
     }
   }
-  for (const TiedName& tie : to.ties) {
-    const auto first = written.find(tie.same_as);
-    if (first != written.end() && written.count(tie.name) == 0) result.tensors.emplace_back(tie.name, first->second);
+  for (const auto& [first, tensor] : written) {
+    for (const std::string& second : second_names(to, first)) {
+      if (written.count(second) == 0) result.tensors.emplace_back(second, tensor);
+    }
   }
   return result;
 }

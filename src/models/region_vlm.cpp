@@ -4,6 +4,7 @@
 
 #include "fgvl/core/initialize.hpp"
 #include "fgvl/models/bert.hpp"
+#include "fgvl/models/blip.hpp"
 #include "fgvl/models/clip_vit.hpp"
 #include "fgvl/models/deit.hpp"
 #include "fgvl/models/roberta.hpp"
@@ -16,6 +17,8 @@ namespace fgvl::models {
 RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) : options_(options), seed_(seed) {
   TORCH_CHECK(parts.vision && parts.text && parts.fusion, "[make_region_vlm] parts: expected a vision, a text and a fusion encoder");
   TORCH_CHECK(parts.fusion->width() == parts.text->width(), "[make_region_vlm] parts: the fusion encoder is ", parts.fusion->width(), " wide, the text encoder ", parts.text->width());
+  TORCH_CHECK(parts.fusion->shared_text() == nullptr || parts.fusion->shared_text() == parts.text.get(),
+              "[make_region_vlm] parts: the fusion encoder shares weights with another text encoder than this one; make it with this one in its FusionContext");
   TORCH_CHECK(options.embed_dim > 0, "[make_region_vlm] embed_dim: expected a positive number, got ", options.embed_dim);
   vision = register_module("vision_encoder", parts.vision);
   text = register_module("text_encoder", parts.text);
@@ -30,7 +33,7 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
 }
 
 FeatureSpec RegionVlm::spec() const {
-  return {.fusion_width = text->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .text_layer_norm_eps = text->layer_norm_eps(),
+  return {.fusion_width = text->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .has_decoder = fusion->has_decoder(), .text_layer_norm_eps = text->layer_norm_eps(),
           .head_layer_norm_eps = kHeadNormEps, .initializer_range = options_.initializer_range, .seed = seed_};
 }
 
@@ -53,7 +56,7 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
 
 ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uint64_t seed) {
   RegionVlmParts parts{config.vision.make(), config.text.make(text), nullptr};
-  parts.fusion = config.fusion.make(FusionContext{parts.text->width(), parts.vision->width()});
+  parts.fusion = config.fusion.make({.text_width = parts.text->width(), .vision_width = parts.vision->width(), .text = parts.text, .token_id = text.token_id});
   return make_region_vlm(std::move(parts), config.options, seed);
 }
 
@@ -96,6 +99,7 @@ std::shared_ptr<TextEncoderRegistry> builtin_text_encoders() {
 std::shared_ptr<FusionEncoderRegistry> builtin_fusion_encoders() {
   auto registry = std::make_shared<FusionEncoderRegistry>();
   registry->add<BertFusionOptions>("bert", [](const BertFusionOptions& options, const FusionContext& context) { return make_fusion_encoder(options, context); });
+  registry->add<BlipFusionOptions>("blip", [](const BlipFusionOptions& options, const FusionContext& context) { return make_fusion_encoder(options, context); });
   return registry;
 }
 

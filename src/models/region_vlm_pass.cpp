@@ -79,14 +79,21 @@ class RegionVlmPass final : public ForwardPass {
   }
 
   Tensor fuse(const FusionQuery& query) override {
-    const Fusion fusion = fusion_of(query);
+    const Fusion fusion = fusion_of(query, prepared(query.text));
     // Keyed by the kind of input, not by the number of calls before: a removed term must not change the dropout of the others.
     Dropout dropout = stage_dropout("fuse", dropout_kind(query));
     return fused(fusion.pairs, fusion.keys, dropout);
   }
 
+  Tensor decoded(const FusionQuery& query) override {
+    TORCH_CHECK(model_.fusion->has_decoder(), "[ForwardPass::decoded] this model has no decoder");
+    const Fusion fusion = fusion_of(query, prepared_for_decoder(query.text));
+    Dropout dropout = stage_dropout("decode", dropout_kind(query));
+    return fused(fusion.pairs, fusion.keys, dropout, &FusionEncoder::decode);
+  }
+
   Tensor cross_attention(const FusionQuery& query, std::int64_t layer) override {
-    const Fusion fusion = fusion_of(query);
+    const Fusion fusion = fusion_of(query, prepared(query.text));
     Dropout dropout = stage_dropout("fuse", dropout_kind(query));
     const auto scope = autocast();
     return full(model_.fusion->cross_attention(fusion.pairs, fusion.keys, layer, dropout));
@@ -125,7 +132,8 @@ class RegionVlmPass final : public ForwardPass {
     FusionPairs pairs;
     ProjectedVisuals keys;
   };
-  Fusion fusion_of(const FusionQuery& query) {
+  /// `text`: the prepared texts of the kind that it asks for.
+  Fusion fusion_of(const FusionQuery& query, const Tensor& text) {
     TORCH_CHECK(query.text_index.defined() && query.visual_index.defined() && query.text_index.sizes() == query.visual_index.sizes() && query.text_index.dim() == 1,
                 "[ForwardPass::fuse] text_index, visual_index: expected two [N]");
     TORCH_CHECK(!query.positions.defined() || (query.positions.dim() == 2 && query.positions.size(0) == query.text_index.size(0)),
@@ -133,7 +141,7 @@ class RegionVlmPass final : public ForwardPass {
     // Tokens only: what projects them to the common space runs when a term asks for features.
     const VisualTokens& visual = visual_tokens();
     const ProjectedVisuals keys = query.visual == VisualInput::kRegion ? projected() : projected_images();
-    FusionPairs pairs{prepared(query.text).index_select(0, query.text_index), mask_of(query.text).index_select(0, query.text_index), query.visual_index, {}, query.positions};
+    FusionPairs pairs{text.index_select(0, query.text_index), mask_of(query.text).index_select(0, query.text_index), query.visual_index, {}, query.positions};
     if (query.visual == VisualInput::kRegion) {
       pairs.sequence_index = visual.sequence_index.index_select(0, query.visual_index);
       pairs.visual_mask = visual.mask.index_select(0, query.visual_index);
@@ -149,11 +157,12 @@ class RegionVlmPass final : public ForwardPass {
 
   compat::Autocast autocast() const { return {device_, options_.bf16}; }
 
-  Tensor fused(const FusionPairs& pairs, const ProjectedVisuals& keys, Dropout& dropout) {
+  using Run = Tensor (FusionEncoder::*)(const FusionPairs&, const ProjectedVisuals&, Dropout&);  ///< fuse or decode
+  Tensor fused(const FusionPairs& pairs, const ProjectedVisuals& keys, Dropout& dropout, Run run = &FusionEncoder::fuse) {
     const auto scope = autocast();
     const LengthGroups groups(pairs.text_mask);
     return full(groups.joined([&](const LengthGroups::Group& group) {
-      return model_.fusion->fuse({groups.tokens_of(pairs.text, group), groups.tokens_of(pairs.text_mask, group), groups.rows_of(pairs.sequence_index, group),
+      return (*model_.fusion.*run)({groups.tokens_of(pairs.text, group), groups.tokens_of(pairs.text_mask, group), groups.rows_of(pairs.sequence_index, group),
                                   groups.rows_of(pairs.visual_mask, group), groups.rows_of(pairs.positions, group)},
                                  keys, dropout);
     }));
@@ -192,16 +201,32 @@ class RegionVlmPass final : public ForwardPass {
   const Tensor& embeds_of(TextInput input) { return input == TextInput::kText ? text_embeds() : input == TextInput::kMasked ? masked_text().embeds : foil_text().embeds; }
   const Tensor& mask_of(TextInput input) const { return input == TextInput::kFoil ? batch_.foil_mask : batch_.text_mask; }
 
+  const Tensor& ids_of(TextInput input) const {
+    const Tensor& ids = input == TextInput::kText ? batch_.text_ids : input == TextInput::kMasked ? batch_.masked_ids : batch_.foil_ids;
+    TORCH_CHECK(ids.defined(), "[ForwardPass] batch.", input == TextInput::kText ? "text_ids" : input == TextInput::kMasked ? "masked_ids" : "foil_ids",
+                ": undefined, but this model's fusion encoder reads texts from their token ids, also where their embeds were given");
+    return ids;
+  }
+
+  /// What FusionEncoder::prepare or prepare_decoder makes of all texts of a kind.
+  using Prepare = Tensor (FusionEncoder::*)(const Tensor&, const Tensor&, Dropout&);
+  Tensor prepared_by(Prepare prepare, const char* stage, TextInput input, const Tensor& text) {
+    Dropout dropout = stage_dropout(stage, static_cast<std::uint64_t>(input));
+    const auto scope = autocast();
+    const Tensor& mask = mask_of(input);
+    const LengthGroups groups(mask);
+    return groups.joined([&](const LengthGroups::Group& group) { return (*model_.fusion.*prepare)(groups.tokens_of(text, group), groups.tokens_of(mask, group), dropout); });
+  }
+
   const Tensor& prepared(TextInput input) {
     Tensor& kept = prepared_[static_cast<std::size_t>(input)];
-    if (!kept.defined()) {
-      const Tensor& embeds = embeds_of(input);
-      Dropout dropout = stage_dropout("prepare", static_cast<std::uint64_t>(input));
-      const auto scope = autocast();
-      const Tensor& mask = mask_of(input);
-      const LengthGroups groups(mask);
-      kept = groups.joined([&](const LengthGroups::Group& group) { return model_.fusion->prepare(groups.tokens_of(embeds, group), groups.tokens_of(mask, group), dropout); });
-    }
+    if (!kept.defined()) kept = prepared_by(&FusionEncoder::prepare, "prepare", input, model_.fusion->shared_text() != nullptr ? ids_of(input) : embeds_of(input));
+    return kept;
+  }
+
+  const Tensor& prepared_for_decoder(TextInput input) {
+    Tensor& kept = prepared_for_decoder_[static_cast<std::size_t>(input)];
+    if (!kept.defined()) kept = prepared_by(&FusionEncoder::prepare_decoder, "prepare_decoder", input, ids_of(input));
     return kept;
   }
 
@@ -236,7 +261,7 @@ class RegionVlmPass final : public ForwardPass {
   Tensor text_embeds_;
   std::optional<TextFeatures> text_, masked_text_, foil_text_;
   std::optional<ProjectedVisuals> projected_;
-  std::array<Tensor, 3> prepared_{};  ///< by TextInput
+  std::array<Tensor, 3> prepared_{}, prepared_for_decoder_{};  ///< by TextInput
   Tensor matched_;
 };
 

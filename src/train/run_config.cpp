@@ -85,7 +85,11 @@ void visit_fields(config::Visitor& visitor, RunConfig& config) {
 
 models::TextContext text_context(const data::Tokenizer& tokenizer) {
   const std::int64_t pad_id = tokenizer.pad_id();
-  return {.vocab_size = tokenizer.size(), .pad_id = pad_id == tokenizer.cls_id() || pad_id == tokenizer.sep_id() ? -1 : pad_id};
+  const auto token_id = [&words = tokenizer.vocabulary()](const std::string& token) -> std::int64_t {
+    const auto found = std::find(words.begin(), words.end(), token);
+    return found == words.end() ? -1 : found - words.begin();
+  };
+  return {.vocab_size = tokenizer.size(), .pad_id = pad_id == tokenizer.cls_id() || pad_id == tokenizer.sep_id() ? -1 : pad_id, .token_id = token_id};
 }
 
 }  // namespace fgvl::train

@@ -11,6 +11,7 @@ struct FeatureSpec {
   std::int64_t fusion_width = 0;  ///< D: width of fused tokens, and of the word embedding.
   std::int64_t embed_dim = 0;     ///< E: width of the L2-normalised features.
   std::int64_t vocab_size = 0;    ///< V: rows of the word embedding.
+  bool has_decoder = false;       ///< ForwardPass::decoded() works
   double text_layer_norm_eps = 1e-12;  ///< used by heads that belong to the text encoder (MLM), as BERT does.
   double head_layer_norm_eps = 1e-5;   ///< used by MLP heads (ITM, box), as X-VLM does.
   std::optional<double> initializer_range{};  ///< standard deviation of the weights of new heads; absent: uniform by fan-in.

@@ -48,6 +48,12 @@ class ForwardPass {
   /// [N, 4] boxes (cx, cy, w, h) in units of the image side, predicted for texts `text_index` [N] from their whole images.
   virtual Tensor predicted_boxes(const Tensor& text_index) = 0;
 
+  /// [N, L, D] (or [N, M, D] with `positions`) tokens of the model's causal decoder (BLIP): token l has seen tokens 0 to l of its text, of which 0 is read as the decoder's own start token, and the
+  /// visual, so that it can predict token l + 1. What stands behind a text's last token has no meaning. Throws c10::Error for a model without a decoder (FeatureSpec::has_decoder).
+  virtual Tensor decoded(const FusionQuery& /*query*/) {
+    TORCH_CHECK(false, "[ForwardPass::decoded] this model has no decoder");
+  }
+
   /// Where texts look: [N, heads, L, V] (or [N, heads, M, V] with `positions`) cross-attention weights of fusion layer `layer`, 0 being the first and -1 the last.
   /// softmax(q k^T / sqrt(d)) over the V tokens of the visual as ImageFeatures or RegionFeatures order them; exactly 0 where the row may not look, so that each row sums
   /// to 1. Fused kernels do not give weights: they are computed here, when asked for, and nothing is kept. Throws c10::Error for a layer that does not exist, and for a model

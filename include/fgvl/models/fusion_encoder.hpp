@@ -1,5 +1,7 @@
 #pragma once
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <c10/util/Exception.h>
@@ -7,6 +9,7 @@
 
 #include "fgvl/core/registry.hpp"
 #include "fgvl/core/tensor.hpp"
+#include "fgvl/models/text_encoder.hpp"
 
 namespace fgvl::models {
 
@@ -19,7 +22,7 @@ struct ProjectedVisuals {
 
 /// N pairs of a text and a visual sequence.
 struct FusionPairs {
-  Tensor text{};            ///< [N, L, D] prepared texts
+  Tensor text{};            ///< [N, L, D] prepared texts: what prepare() gave, or prepare_decoder()
   Tensor text_mask{};       ///< [N, L] bool
   Tensor sequence_index{};  ///< [N] int64 into the projected sequences
   Tensor visual_mask{};     ///< [N, tokens of a sequence] bool; undefined: every token
@@ -32,7 +35,10 @@ class FusionEncoder : public torch::nn::Module {
   virtual std::int64_t width() const = 0;
   /// `sequences` [S, tokens, Dv]: VisualTokens::sequences.
   virtual ProjectedVisuals project(const Tensor& sequences) = 0;
-  /// What can be computed of texts before they meet a picture; done once for all pairs of a text. `text` [T, L, D] text embeds, `mask` [T, L] bool;
+  /// The text encoder of which this one uses weights, and which it starts anew from token ids (BLIP); null: it goes on from the embeds of whatever text encoder there is. The weights are the text
+  /// encoder's alone in named_parameters(), so that optimizers and checkpoints have them once.
+  virtual const TextEncoder* shared_text() const { return nullptr; }
+  /// What can be computed of texts before they meet a picture; done once for all pairs of a text. `text` [T, L, D] text embeds, or [T, L] int64 token ids with shared_text(); `mask` [T, L] bool;
   /// [T, L, D].
   virtual Tensor prepare(const Tensor& text, const Tensor& mask, Dropout& dropout) = 0;
   /// [N, L, D], or [N, M, D] with positions.
@@ -42,6 +48,12 @@ class FusionEncoder : public torch::nn::Module {
   virtual Tensor cross_attention(const FusionPairs& /*pairs*/, const ProjectedVisuals& /*visuals*/, std::int64_t /*layer*/, Dropout& /*dropout*/) {
     TORCH_CHECK(false, "[FusionEncoder::cross_attention] this fusion encoder has no cross-attention");
   }
+  /// A causal decoder over the same visuals: ForwardPass::decoded.
+  virtual bool has_decoder() const { return false; }
+  /// prepare() of the decoder; `ids` [T, L] int64.
+  virtual Tensor prepare_decoder(const Tensor& /*ids*/, const Tensor& /*mask*/, Dropout& /*dropout*/) { TORCH_CHECK(false, "[FusionEncoder::prepare_decoder] this fusion encoder has no decoder"); }
+  /// [N, L, D], or [N, M, D] with positions: token l of a text has seen its tokens 0 to l, and the visual.
+  virtual Tensor decode(const FusionPairs& /*pairs*/, const ProjectedVisuals& /*visuals*/, Dropout& /*dropout*/) { TORCH_CHECK(false, "[FusionEncoder::decode] this fusion encoder has no decoder"); }
   virtual double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const = 0;
   virtual double flops_per_sequence(std::int64_t visual_tokens) const = 0;  ///< the projections
 };
@@ -50,9 +62,11 @@ using FusionEncoderPtr = std::shared_ptr<FusionEncoder>;
 /// What a fusion encoder must know of its neighbours.
 struct FusionContext {
   std::int64_t text_width = 0, vision_width = 0;
+  TextEncoderPtr text{};                                                   ///< the model's text encoder, for those that share its weights
+  std::function<std::int64_t(const std::string& token)> token_id{};  ///< TextContext::token_id
 };
 using FusionEncoderRegistry = Registry<FusionEncoderPtr, FusionContext>;
-/// Ours: bert.
+/// Ours: bert, blip.
 std::shared_ptr<FusionEncoderRegistry> builtin_fusion_encoders();
 
 }  // namespace fgvl::models

@@ -18,7 +18,7 @@ struct NameRule {
   bool after_text_layers = false;  ///< official layer = our layer + number of text layers
 };
 
-/// A second official name of one tensor. Checkpoints hold both; ours hold the first.
+/// A second official name of one tensor, or of all whose names begin alike: patterns as in NameRule, with `#` for a layer's number. Checkpoints hold both; ours hold the first, `same_as`.
 struct TiedName {
   std::string name{}, same_as{};
 };
@@ -49,6 +49,11 @@ const NameMap* recognise(const std::vector<std::string>& names);
 /// `text_layers`: layers of the text encoder before fusion.
 std::optional<std::string> to_official(const NameMap& map, const std::string& ours, std::int64_t text_layers);
 std::optional<std::string> to_ours(const NameMap& map, const std::string& official, std::int64_t text_layers);
+
+/// The first name of the tensor of which `official` is a second one, by NameMap::ties; nothing where it is none.
+std::optional<std::string> first_name(const NameMap& map, const std::string& official);
+/// The second names of the tensor with the first name `official`.
+std::vector<std::string> second_names(const NameMap& map, const std::string& official);
 
 /// The names of tensors or parameters, in order.
 std::vector<std::string> names_of(const std::vector<std::pair<std::string, Tensor>>& tensors);

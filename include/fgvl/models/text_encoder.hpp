@@ -1,6 +1,8 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include <torch/nn/module.h>
 
@@ -32,6 +34,8 @@ struct TextContext {
   /// Id that fills the end of rows (RegionBatch::text_ids) and nothing else: its look-up trains no embedding. -1: no id is for that alone, as where a vocabulary pads with its
   /// end-of-text token. Absent: the family's own, 0 for BERT and 1 for RoBERTa.
   std::optional<std::int64_t> pad_id{};
+  /// Id of a token of the vocabulary, -1 where it has none; for parts that read texts with tokens of their own (BLIP's [ENC] and [DEC]).
+  std::function<std::int64_t(const std::string& token)> token_id{};
 };
 using TextEncoderRegistry = Registry<TextEncoderPtr, TextContext>;
 /// Ours: bert, roberta.

@@ -106,6 +106,7 @@ struct RunConfig {
 void visit_fields(config::Visitor& visitor, RunConfig& config);
 
 /// What a model's text encoder must know of a tokenizer. A padding id that texts also start or end with (GPT-2's <|endoftext|>) trains like any other word.
+/// The context looks tokens up in the tokenizer, which must outlive it.
 models::TextContext text_context(const data::Tokenizer& tokenizer);
 
 }  // namespace fgvl::train
