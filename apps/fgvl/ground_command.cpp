@@ -120,6 +120,10 @@ absl::StatusOr<ExitCode> ground(Arguments arguments) {
   FGVL_ASSIGN_OR_RETURN(const InferenceInputs inputs, find_inputs(arguments.inference));
   FGVL_ASSIGN_OR_RETURN(Outputs outputs, Outputs::make(arguments, inputs.images.size()));
   FGVL_ASSIGN_OR_RETURN(const eval::Inference inference, open_inference(arguments.inference));
+  if (!inference.has_fusion()) {
+    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(arguments.inference.checkpoint, ": this model has no fusion encoder (model.fusion.type is none), so that it predicts no boxes; score and rank work with it")),
+                          ExitCode::kCheckpoint);
+  }
   // Weights that a run started from may have brought a box head along.
   const train::RunConfig& config = inference.run()->config;
   if (!predicts_boxes(config) && config.init_from.empty()) {

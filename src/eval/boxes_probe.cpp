@@ -35,6 +35,7 @@ class BoxesProbe final : public train::Probe {
   BoxesProbe(const BoxesOptions& options, const train::ProbeContext& context, data::DatasetPtr dataset) : options_(options), context_(context), dataset_(std::move(dataset)) {}
 
   absl::StatusOr<train::Metrics> run(const train::ProbeInput& input) override {
+    if (input.model.spec().fusion_width == 0) return absl::InvalidArgumentError("boxes: this model has no fusion encoder (model.fusion.type is none), from which boxes are predicted");
     const train::InferenceScope scope(input.model, input.criterion);
     if (!scored_) {
       ScoredData scored = read_regions(*dataset_, context_.data->image, {.max_images = options_.max_images});

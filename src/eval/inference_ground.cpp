@@ -40,6 +40,7 @@ struct PairResults {
 }  // namespace
 
 std::vector<std::vector<Grounding>> Inference::ground(const std::vector<data::Image>& images, const EncodedTexts& texts, const GroundOptions& options) const {
+  TORCH_CHECK(has_fusion(), "[Inference::ground] this model has no fusion encoder, from which boxes are predicted");
   const train::InferenceScope scope(model_.model, model_.criterion);
   std::vector<Tensor> pixels;
   for (const data::Image& image : images) pixels.push_back(data::model_input(image, image_));

@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/boxes.hpp"
+#include "losses/require_fusion.hpp"
 
 namespace fgvl::losses {
 namespace {
@@ -85,6 +86,9 @@ Tensor box_regression(const Tensor& predicted, const Tensor& target, const BoxRe
   return options.l1_weight * each.l1.mean() + options.giou_weight * each.giou.mean();
 }
 
-LossTermPtr make_term(const BoxRegressionOptions& options, const FeatureSpec&) { return std::make_shared<BoxRegressionTerm>(options); }
+LossTermPtr make_term(const BoxRegressionOptions& options, const FeatureSpec& spec) {
+  require_fusion(spec, "box_regression");
+  return std::make_shared<BoxRegressionTerm>(options);
+}
 
 }  // namespace fgvl::losses

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/losses/matching.hpp"
+#include "losses/require_fusion.hpp"
 
 namespace fgvl::losses {
 namespace {
@@ -45,6 +46,9 @@ void visit_fields(config::Visitor& visitor, FoilMatchingOptions& options) { visi
 
 Tensor ranking_loss(const Tensor& matched_score, const Tensor& foil_score) { return at::softplus(foil_score - matched_score); }
 
-LossTermPtr make_term(const FoilMatchingOptions& options, const FeatureSpec&) { return std::make_shared<FoilMatchingTerm>(options); }
+LossTermPtr make_term(const FoilMatchingOptions& options, const FeatureSpec& spec) {
+  require_fusion(spec, "foil_matching");
+  return std::make_shared<FoilMatchingTerm>(options);
+}
 
 }  // namespace fgvl::losses

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "core/linear.hpp"
+#include "losses/require_fusion.hpp"
 #include "losses/word_head.hpp"
 
 namespace fgvl::losses {
@@ -47,6 +48,9 @@ void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options) {
   visitor("decoder", options.decoder, "from tokens to words: tied to the word embeddings, as BERT; or a matrix of its own, as X2-VLM with separate encoders");
 }
 
-LossTermPtr make_term(const MaskedLanguageOptions& options, const FeatureSpec& spec) { return std::make_shared<MaskedLanguageTerm>(options, spec); }
+LossTermPtr make_term(const MaskedLanguageOptions& options, const FeatureSpec& spec) {
+  require_fusion(spec, "masked_language");
+  return std::make_shared<MaskedLanguageTerm>(options, spec);
+}
 
 }  // namespace fgvl::losses

@@ -9,6 +9,7 @@
 #include "core/linear.hpp"
 #include "core/mlp_head.hpp"
 #include "fgvl/losses/temperature.hpp"
+#include "losses/require_fusion.hpp"
 #include "losses/true_pairs.hpp"
 
 namespace fgvl::losses {
@@ -142,6 +143,9 @@ Tensor draw_columns(const Tensor& weights, const Tensor& uniform) {
   return column.masked_fill(total <= 0, -1);
 }
 
-LossTermPtr make_term(const MatchingOptions& options, const FeatureSpec& spec) { return std::make_shared<MatchingTerm>(options, spec); }
+LossTermPtr make_term(const MatchingOptions& options, const FeatureSpec& spec) {
+  require_fusion(spec, "matching");
+  return std::make_shared<MatchingTerm>(options, spec);
+}
 
 }  // namespace fgvl::losses

@@ -20,7 +20,7 @@ class ClipVit final : public VisionEncoder {
     pre_norm_ = register_module("pre_layrnorm", layer_norm(options.width, kVitNormEps));  // the checkpoints' spelling
     const auto layers = register_module("encoder", std::make_shared<torch::nn::Module>())->register_module("layers", torch::nn::ModuleList());
     for (std::int64_t i = 0; i < options.layers; ++i) {
-      blocks_.push_back(std::make_shared<VitBlock>(options.width, options.heads, options.mlp_width, Activation::kQuickGelu));
+      blocks_.push_back(std::make_shared<VitBlock>(options.width, options.heads, options.mlp_width, options.activation));
       layers->push_back(blocks_.back());
     }
     post_norm_ = register_module("post_layernorm", layer_norm(options.width, kVitNormEps));
@@ -64,6 +64,7 @@ void visit_fields(config::Visitor& visitor, ClipVitOptions& options) {
   visitor("heads", options.heads, "of attention", {1, 256});
   visitor("mlp_width", options.mlp_width, "of the MLP", {1, 65536});
   visitor("local_attn_depth", options.local_attn_depth, "last blocks that run once for every region, masked to its patches", {0, 256});
+  visitor("activation", options.activation, "of the MLP: quick_gelu, as OpenAI's CLIP, or gelu, as most of OpenCLIP's models");
 }
 
 VisionEncoderPtr make_vision_encoder(const ClipVitOptions& options) { return std::make_shared<ClipVit>(options); }

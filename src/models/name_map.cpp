@@ -86,7 +86,7 @@ std::string official_layer(const NameMap& map, const char* ours) {
 
 const std::vector<NameMap>& name_maps() {
   static const std::vector<NameMap> maps = {fgvl_names(), x2vlm_names(), x2vlm_plus_names(), xvlm_names(), xvlm_finetuned_names(), pevl_names(), blip_names(), albef_names(), albef_finetuned_names(), clip_names(),
-                                             clip_transformers_names(), bert_tensorflow_names(), bert_names(), roberta_names(), bert_encoder_names()};
+                                             open_clip_names(), clip_transformers_names(), fgvl_dual_names(), bert_tensorflow_names(), bert_names(), roberta_names(), bert_encoder_names()};
   return maps;
 }
 
@@ -106,21 +106,37 @@ const NameMap* recognise(const std::vector<std::string>& names) {
   return nullptr;
 }
 
-std::optional<std::string> to_official(const NameMap& map, const std::string& ours, std::int64_t text_layers) {
+std::optional<NamedPart> part_of_ours(const NameMap& map, const std::string& ours, std::int64_t text_layers) {
   for (const NameRule& rule : map.rules) {
-    if (const auto found = match(rule.ours, ours)) return with_other_ending(map.endings, filled(rule.official, *found, found->layer + (rule.after_text_layers ? text_layers : 0), rule.term), /*to_ours=*/false);
+    if (const auto found = match(rule.ours, ours)) {
+      const std::string official = filled(rule.official, *found, found->layer + (rule.after_text_layers ? text_layers : 0), rule.term);
+      return NamedPart{ours, with_other_ending(map.endings, official, /*to_ours=*/false), rule.part, rule.parts, rule.transposed};
+    }
   }
   return std::nullopt;
 }
 
-std::optional<std::string> to_ours(const NameMap& map, const std::string& official, std::int64_t text_layers) {
+std::vector<NamedPart> parts_of_official(const NameMap& map, const std::string& official, std::int64_t text_layers) {
   const std::string name = with_other_ending(map.endings, official, /*to_ours=*/true);
+  std::vector<NamedPart> parts;
   for (const NameRule& rule : map.rules) {
+    if (!parts.empty() && rule.parts != parts.front().parts) continue;  // a rule for whatever has no rule of its own
     const auto found = match(rule.official, name);
     if (!found || (rule.after_text_layers && found->layer < text_layers)) continue;
-    return filled(rule.ours, *found, found->layer - (rule.after_text_layers ? text_layers : 0), rule.term);
+    parts.push_back({filled(rule.ours, *found, found->layer - (rule.after_text_layers ? text_layers : 0), rule.term), official, rule.part, rule.parts, rule.transposed});
+    if (static_cast<std::int64_t>(parts.size()) == rule.parts) break;
   }
-  return std::nullopt;
+  return parts;
+}
+
+std::optional<std::string> to_official(const NameMap& map, const std::string& ours, std::int64_t text_layers) {
+  const auto part = part_of_ours(map, ours, text_layers);
+  return part ? std::optional(part->official) : std::nullopt;
+}
+
+std::optional<std::string> to_ours(const NameMap& map, const std::string& official, std::int64_t text_layers) {
+  const std::vector<NamedPart> parts = parts_of_official(map, official, text_layers);
+  return parts.empty() ? std::nullopt : std::optional(parts.front().ours);
 }
 
 std::optional<std::string> first_name(const NameMap& map, const std::string& official) {

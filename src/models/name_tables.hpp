@@ -4,7 +4,7 @@
 namespace fgvl::models {
 
 /// Tables that follow from the sizes of a model, in any family.
-inline const std::vector<std::string> kDerivedNames = {"*.position_ids", "*.relative_position_index", "*.attn_mask"};
+inline const std::vector<std::string> kDerivedNames = {"*.position_ids", "*.relative_position_index", "*.attn_mask", "*.input_resolution", "*.context_length", "*.vocab_size"};
 
 /// Second names in BertForMaskedLM: the decoder's matrix is the word embedding, and its bias has two names.
 inline const std::vector<TiedName> kMaskedLanguageTies = {{"text_encoder.cls.predictions.decoder.weight", "text_encoder.bert.embeddings.word_embeddings.weight"},
@@ -18,6 +18,7 @@ std::vector<NameRule> albef_rules();
 
 // One function and one file (names_<family>.cpp) a family. A family without rules is recognised, so that `info` can say what a file is, and not translated.
 NameMap fgvl_names();
+NameMap fgvl_dual_names();
 NameMap xvlm_names();
 NameMap xvlm_finetuned_names();
 NameMap x2vlm_names();
@@ -27,6 +28,7 @@ NameMap albef_finetuned_names();
 NameMap pevl_names();
 NameMap blip_names();
 NameMap clip_names();
+NameMap open_clip_names();
 NameMap clip_transformers_names();
 NameMap bert_names();
 NameMap bert_tensorflow_names();

@@ -9,6 +9,7 @@ NameMap xvlm_names() {
           .required = {"vision_encoder.*", "text_encoder.bert.encoder.layer.*.crossattention.*", "vision_proj.weight"},
           .rules = {{"model.fusion_encoder.layer.#.", "text_encoder.bert.encoder.layer.#.", "", /*after_text_layers=*/true},
                     {"model.text_encoder.layer.#.", "text_encoder.bert.encoder.layer.#."},
+                    {"model.text_encoder.text_model.", "model.text_encoder.text_model."},  // a CLIP text encoder, which X-VLM does not have
                     {"model.text_encoder.", "text_encoder.bert."},
                     {"model.vision_encoder.", "vision_encoder."},
                     {"model.vision_proj.", "vision_proj."},

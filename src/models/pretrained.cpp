@@ -54,6 +54,26 @@ bool same_values(const Tensor& a, const Tensor& b) {
   return std::memcmp(first.const_data_ptr(), second.const_data_ptr(), first.nbytes()) == 0;
 }
 
+/// What `official` holds of our tensor, as a view; undefined where its shape has no such part.
+Tensor view_of_part(const Tensor& official, const NamedPart& part) {
+  Tensor view = official;
+  if (part.parts > 1) {
+    if (view.dim() == 0 || view.size(0) % part.parts != 0) return Tensor();
+    const std::int64_t rows = view.size(0) / part.parts;
+    view = view.narrow(0, part.part * rows, rows);
+  }
+  if (part.transposed) view = view.dim() == 2 ? view.t() : Tensor();
+  return view;
+}
+
+/// "", or how our tensor lies in the official one.
+std::string part_text(const NamedPart& part) {
+  std::ostringstream text;
+  if (part.parts > 1) text << ", part " << part.part + 1 << " of " << part.parts;
+  if (part.transposed) text << ", transposed";
+  return text.str();
+}
+
 std::string line(const LoadRow& row) {
   std::ostringstream text;
   text << std::left << std::setw(20) << word(row.outcome) << "  " << (row.name.empty() ? row.official : row.name);
@@ -128,12 +148,18 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
   std::vector<Copy> copies;
   const auto derived = [&](const std::string& official) { return options.names != nullptr && matches_any(options.names->derived, official); };
   for (const auto& [name, target] : targets) {
-    const std::string official = options.names != nullptr ? to_official(*options.names, name, options.text_layers).value_or(name) : name;
+    std::optional<NamedPart> part = options.names != nullptr ? part_of_ours(*options.names, name, options.text_layers) : std::nullopt;
+    const std::string official = part ? part->official : name;
     auto found = stored.find(official);
     // Official names count text and fusion layers on, so that our text layer 6 would find the first fusion layer of a file with 6 text layers.
-    const bool other_layer = options.names != nullptr && !options.names->encoder_only && name.rfind("model.", 0) == 0 && official != name && to_ours(*options.names, official, options.text_layers) != name;
-    if (other_layer) found = stored.end();
-    if (found == stored.end()) found = stored.find(name);  // what has no official name of its own
+    if (part && !options.names->encoder_only && name.rfind("model.", 0) == 0 && official != name) {
+      const std::vector<NamedPart> held = parts_of_official(*options.names, official, options.text_layers);
+      if (std::none_of(held.begin(), held.end(), [&, ours = name](const NamedPart& one) { return one.ours == ours; })) found = stored.end();
+    }
+    if (found == stored.end()) {
+      part.reset();
+      found = stored.find(name);  // what has no official name of its own
+    }
     if (found == stored.end()) {
       if (derived(official)) {
         report.rows.push_back({LoadOutcome::kDerived, name, "", ""});
@@ -144,15 +170,20 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
       continue;
     }
     used.insert(found->first);
-    const Tensor& source = found->second;
+    const Tensor source = part ? view_of_part(found->second, *part) : found->second;
+    const std::string how = part ? part_text(*part) : "";
+    if (!source.defined()) {
+      report.rows.push_back({LoadOutcome::kUnfit, name, official, shape_text(found->second.sizes()) + " in the checkpoint" + how + ": " + shape_text(target.sizes()) + " in the model"});
+      continue;
+    }
     if (at::isFloatingType(source.scalar_type()) != at::isFloatingType(target.scalar_type())) {
       report.rows.push_back({LoadOutcome::kUnfit, name, official, std::string("holds ") + c10::toString(source.scalar_type()) + ", the model has " + c10::toString(target.scalar_type())});
       continue;
     }
-    const std::string shapes = shape_text(source.sizes()) + " in the checkpoint, " + shape_text(target.sizes()) + " in the model";
+    const std::string shapes = shape_text(source.sizes()) + " in the checkpoint" + how + ", " + shape_text(target.sizes()) + " in the model";
     if (source.sizes() == target.sizes()) {
-      copies.push_back({target, source, source});
-      report.rows.push_back({LoadOutcome::kLoaded, name, official, shape_text(source.sizes())});
+      copies.push_back({target, source, found->second});
+      report.rows.push_back({LoadOutcome::kLoaded, name, official, shape_text(source.sizes()) + how});
       continue;
     }
     if (derived(official)) {  // of another image size: the model's own is right
@@ -164,7 +195,7 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
       report.rows.push_back({LoadOutcome::kUnfit, name, official, shapes});
       continue;
     }
-    copies.push_back({target, reshaped, source});
+    copies.push_back({target, reshaped, found->second});
     report.rows.push_back({LoadOutcome::kReshaped, name, official, shapes});
   }
   for (const auto& [name, tensor] : checkpoint) {
@@ -185,9 +216,11 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
     }
   }
   if (!report.ok()) return report;
+  std::map<const void*, int> uses;  // an official tensor is done when the last of its parts is copied
+  for (const Copy& copy : copies) ++uses[copy.original.const_data_ptr()];
   for (Copy& copy : copies) {
     copy.target.copy_(copy.source);
-    if (options.done) options.done(copy.original);
+    if (--uses[copy.original.const_data_ptr()] == 0 && options.done) options.done(copy.original);
   }
   return report;
 }
@@ -197,6 +230,25 @@ Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoi
   const std::map<std::string, Tensor> stored(checkpoint.begin(), checkpoint.end());
   Translated result;
   std::map<std::string, Tensor> written;
+  struct Whole {
+    std::vector<Tensor> parts{};
+    std::size_t place = 0;  ///< in result.tensors
+  };
+  std::map<std::string, Whole> wholes;  ///< official tensors that are made of several of ours
+  const auto write = [&](const NamedPart& target, const Tensor& value, const std::string& name) {
+    Tensor* slot = nullptr;
+    if (target.parts == 1) {
+      const auto [found, added] = written.emplace(target.official, value);
+      if (added) result.tensors.emplace_back(target.official, value);
+      slot = &found->second;
+    } else {
+      const auto [found, added] = wholes.try_emplace(target.official, Whole{std::vector<Tensor>(static_cast<std::size_t>(target.parts)), result.tensors.size()});
+      if (added) result.tensors.emplace_back(target.official, Tensor());
+      slot = &found->second.parts[static_cast<std::size_t>(target.part)];
+      if (!slot->defined()) *slot = value;
+    }
+    if (!same_values(*slot, value)) result.problems.push_back("two different tensors would be " + target.official + ", one of them " + name);
+  };
   for (const auto& [name, tensor] : checkpoint) {
     if (const auto first = first_name(from, name); first && stored.count(*first) > 0) {
       if (!same_values(stored.at(*first), tensor)) result.problems.push_back(name + " should be the same as " + *first + " and is not");
@@ -210,24 +262,32 @@ Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoi
       }
       continue;
     }
-    if (matches_any(from.objective_state, name)) {
-      if (matches_any(to.objective_state, name)) {
-        result.tensors.emplace_back(name, tensor);
-      } else {
-        result.left_out.push_back(name);
-      }
-      continue;
-    }
     const bool is_ours = name.rfind("model.", 0) == 0 || name.rfind("losses.", 0) == 0;  // as a checkpoint of ours calls what has no official name
-    const std::optional<std::string> ours = is_ours ? name : to_ours(from, name, text_layers), theirs = ours ? to_official(to, *ours, text_layers) : std::nullopt;
-    if (!theirs) {
-      result.problems.push_back(name + " has no name in " + to.title);
-      continue;
+    const std::vector<NamedPart> held = is_ours ? std::vector<NamedPart>{{.ours = name, .official = name}} : parts_of_official(from, name, text_layers);
+    bool named = !held.empty();
+    for (const NamedPart& one : held) {
+      const Tensor ours = view_of_part(tensor, one);
+      const std::optional<NamedPart> target = part_of_ours(to, one.ours, text_layers);
+      named = named && target;
+      if (!target) break;
+      const bool fits = ours.defined() && (!target->transposed || ours.dim() == 2);
+      if (fits) {
+        write(*target, target->transposed ? ours.t() : ours, name);
+      } else {
+        result.problems.push_back(name + " has the shape " + shape_text(tensor.sizes()) + part_text(one) + ", which cannot be " + target->official);
+      }
     }
-    if (const auto [found, added] = written.emplace(*theirs, tensor); added) {
-      result.tensors.emplace_back(*theirs, tensor);
-    } else if (!same_values(found->second, tensor)) {
-      result.problems.push_back("two different tensors would be " + *theirs + ", one of them " + name);
+    if (!named && !matches_any(from.derived, name)) result.problems.push_back(name + " has no name in " + to.title);
+  }
+  for (const auto& [official, whole] : wholes) {
+    const auto& parts = whole.parts;
+    const bool complete = std::all_of(parts.begin(), parts.end(), [&, first = parts.front()](const Tensor& part) {
+      return part.defined() && first.defined() && part.dim() > 0 && part.sizes().slice(1) == first.sizes().slice(1) && part.scalar_type() == first.scalar_type();
+    });
+    if (complete) {
+      result.tensors[whole.place].second = written[official] = at::cat(parts);
+    } else {
+      result.problems.push_back(official + " is made of " + std::to_string(parts.size()) + " tensors of one kind, which are not all there");
     }
   }
   for (const auto& [first, tensor] : written) {

@@ -5,6 +5,7 @@
 #include "fgvl/core/initialize.hpp"
 #include "fgvl/models/bert.hpp"
 #include "fgvl/models/blip.hpp"
+#include "fgvl/models/clip_text.hpp"
 #include "fgvl/models/clip_vit.hpp"
 #include "fgvl/models/deit.hpp"
 #include "fgvl/models/roberta.hpp"
@@ -16,24 +17,23 @@ namespace fgvl::models {
 
 RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) : options_(options), seed_(seed) {
   TORCH_CHECK(parts.vision && parts.text && parts.fusion, "[make_region_vlm] parts: expected a vision, a text and a fusion encoder");
-  TORCH_CHECK(parts.fusion->width() == parts.text->width(), "[make_region_vlm] parts: the fusion encoder is ", parts.fusion->width(), " wide, the text encoder ", parts.text->width());
+  TORCH_CHECK(parts.fusion->width() == 0 || parts.fusion->width() == parts.text->width(), "[make_region_vlm] parts: the fusion encoder is ", parts.fusion->width(), " wide, the text encoder ", parts.text->width());
   TORCH_CHECK(parts.fusion->shared_text() == nullptr || parts.fusion->shared_text() == parts.text.get(),
               "[make_region_vlm] parts: the fusion encoder shares weights with another text encoder than this one; make it with this one in its FusionContext");
   TORCH_CHECK(options.embed_dim > 0, "[make_region_vlm] embed_dim: expected a positive number, got ", options.embed_dim);
   vision = register_module("vision_encoder", parts.vision);
   text = register_module("text_encoder", parts.text);
   fusion = register_module("fusion_encoder", parts.fusion);
-  vision_proj = register_module("vision_proj", Linear(vision->width(), options.embed_dim));
-  text_proj = register_module("text_proj", Linear(text->width(), options.embed_dim));
-  const std::int64_t width = text->width();
-  if (options.box_head) bbox_head = register_module("bbox_head", std::make_shared<MlpHead>(width, 4, kHeadNormEps));
+  vision_proj = register_module("vision_proj", Linear(torch::nn::LinearOptions(vision->width(), options.embed_dim).bias(options.projection_bias)));
+  text_proj = register_module("text_proj", Linear(torch::nn::LinearOptions(text->width(), options.embed_dim).bias(options.projection_bias)));
+  if (options.box_head && fusion->width() > 0) bbox_head = register_module("bbox_head", std::make_shared<MlpHead>(fusion->width(), 4, kHeadNormEps));
   initialize(*this, seed, options.initializer_range);
   vision->initialize_embeddings(seed);
   text->initialize_embeddings(seed);
 }
 
 FeatureSpec RegionVlm::spec() const {
-  return {.fusion_width = text->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .has_decoder = fusion->has_decoder(), .text_layer_norm_eps = text->layer_norm_eps(),
+  return {.fusion_width = fusion->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .has_decoder = fusion->has_decoder(), .text_layer_norm_eps = text->layer_norm_eps(),
           .head_layer_norm_eps = kHeadNormEps, .initializer_range = options_.initializer_range, .seed = seed_};
 }
 
@@ -52,6 +52,7 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("embed_dim", config.options.embed_dim, "width of the common space of images, regions and texts", {1, 65536});
   visitor("initializer_range", config.options.initializer_range, "standard deviation of new weights; null: uniform by fan-in", config::kPositive);
   visitor("box_head", config.options.box_head, "whether the model predicts boxes: X-VLM's does, ALBEF's, BLIP's and PEVL's do not");
+  visitor("projection_bias", config.options.projection_bias, "whether the projections to the common space add a bias; CLIP's do not");
 }
 
 ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uint64_t seed) {
@@ -92,6 +93,7 @@ std::shared_ptr<VisionEncoderRegistry> builtin_vision_encoders() {
 std::shared_ptr<TextEncoderRegistry> builtin_text_encoders() {
   auto registry = std::make_shared<TextEncoderRegistry>();
   registry->add<BertOptions>("bert", [](const BertOptions& options, const TextContext& context) { return make_text_encoder(options, context); });
+  registry->add<ClipTextOptions>("clip_text", [](const ClipTextOptions& options, const TextContext& context) { return make_text_encoder(options, context); });
   registry->add<RobertaOptions>("roberta", [](const RobertaOptions& options, const TextContext& context) { return make_text_encoder(options, context); });
   return registry;
 }
@@ -100,6 +102,7 @@ std::shared_ptr<FusionEncoderRegistry> builtin_fusion_encoders() {
   auto registry = std::make_shared<FusionEncoderRegistry>();
   registry->add<BertFusionOptions>("bert", [](const BertFusionOptions& options, const FusionContext& context) { return make_fusion_encoder(options, context); });
   registry->add<BlipFusionOptions>("blip", [](const BlipFusionOptions& options, const FusionContext& context) { return make_fusion_encoder(options, context); });
+  registry->add<NoFusionOptions>("none", [](const NoFusionOptions& options, const FusionContext& context) { return make_fusion_encoder(options, context); });
   return registry;
 }
 

@@ -57,7 +57,7 @@ class RegionVlmPass final : public ForwardPass {
   const TextFeatures& text() override {
     if (!text_) {
       const Tensor& embeds = text_embeds();
-      text_ = TextFeatures{embeds, unit_rows(model_.text_proj(full(embeds.select(1, 0)))), batch_.text_mask};
+      text_ = TextFeatures{embeds, unit_rows(model_.text_proj(full(model_.text->feature_token(embeds, batch_.text_mask)))), batch_.text_mask};
     }
     return *text_;
   }

@@ -19,7 +19,7 @@ class RegionVlm final : public Model {
   TextEncoderPtr text;
   FusionEncoderPtr fusion;
   Linear vision_proj{nullptr}, text_proj{nullptr};
-  std::shared_ptr<MlpHead> bbox_head;
+  std::shared_ptr<MlpHead> bbox_head;  ///< null without fusion
 
  private:
   RegionVlmOptions options_;

@@ -3,6 +3,9 @@
 #include "models/attention.hpp"
 
 namespace fgvl::models {
+
+config::EnumNames<Activation> enum_names(Activation) { return {{Activation::kGelu, "gelu"}, {Activation::kQuickGelu, "quick_gelu"}}; }
+
 Mlp::Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation) : activation_(activation) {
   widen_ = register_module("fc1", Linear(width, mlp_width));
   narrow_ = register_module("fc2", Linear(mlp_width, width));

@@ -7,11 +7,10 @@
 #include "core/linear.hpp"
 
 #include "fgvl/core/tensor.hpp"
+#include "fgvl/models/activation.hpp"
 #include "models/dropout.hpp"
 
 namespace fgvl::models {
-
-enum class Activation { kGelu, kQuickGelu };  ///< exact GELU | x * sigmoid(1.702 x), as OpenAI's CLIP
 
 /// Two linear maps with an activation between them, named `fc1` and `fc2` by every reference.
 class Mlp final : public torch::nn::Module {

@@ -113,6 +113,36 @@ class FakeContrast final : public losses::LossTerm, public losses::TemperatureSo
 
 }  // namespace
 
+TEST_CASE("inference of a model without fusion: scores and ranks are of contrast alone, and nothing is grounded", "[inference]") {
+  const models::ModelPtr model = models::make_dual();
+  losses::Criterion criterion(model->spec());
+  criterion.add("itc", losses::ContrastiveOptions{.temperature = {.kind = losses::TemperatureKind::kLogScale, .init = 0.2, .min = 0.01}});
+  const data::TextPipelinePtr pipeline = small_pipeline();
+  const data::ImageOptions image{.size = models::kImage};
+  const eval::Inference inference = eval::Inference::make({*model, criterion, torch::kCPU}, *pipeline, image, {.batch_size = 2}).value();
+  CHECK_FALSE(inference.has_fusion());
+  CHECK_FALSE(inference.has_matching());
+  const eval::EncodedImages images = inference.encode_images(noisy(3));
+  const eval::EncodedTexts texts = inference.encode_texts(kTexts).value();
+  const eval::Scores scores = inference.score(images, texts);
+  CHECK_FALSE(scores.itm.defined());
+  // Texts of different lengths in one batch: each is read at its own last token.
+  for (std::size_t i = 0; i < kTexts.size(); ++i) {
+    INFO(kTexts[i]);
+    const eval::EncodedTexts alone = inference.encode_texts({kTexts[i]}).value();
+    CHECK(torch::allclose(inference.score(images, alone).itc.select(1, 0), scores.itc.select(1, static_cast<std::int64_t>(i)), 1e-5, 1e-6));
+  }
+  const eval::Ranking ranking = inference.rank_texts(images, texts, {.top_k = 2}).value();
+  REQUIRE(ranking.size() == 3);
+  for (std::int64_t row = 0; row < 3; ++row) {
+    const auto& best = ranking[static_cast<std::size_t>(row)];
+    REQUIRE(best.size() == 2);
+    CHECK(best[0].index == scores.itc[row].argmax().item<std::int64_t>());
+    CHECK_FALSE(best[0].itm.has_value());
+  }
+  CHECK_THROWS_WITH(inference.ground(noisy(1), texts), Catch::Contains("no fusion encoder"));
+}
+
 TEST_CASE("score: every pair's numbers are those of a pass over it alone, for every encoder and whatever the batch size", "[inference]") {
   const auto images = noisy(5);
   for (const auto& [kind, vision] : models::every_vision()) {

@@ -359,7 +359,7 @@ TEST_CASE("every configuration of the project is valid, and docs/configuration.m
   const fs::path root = FGVL_SOURCE_DIR, folder = test::fresh_folder("cli_configs");
   int checked = 0;
   for (const auto& entry : fs::recursive_directory_iterator(root / "configs")) {
-    if (entry.path().extension() != ".yaml" || entry.path().stem() == "bccd") continue;  // bccd needs pictures
+    if (entry.path().extension() != ".yaml" || entry.path().stem() == "bccd" || entry.path().parent_path().stem() == "models") continue;  // bccd needs pictures, and models are bases that need a vocabulary
     const Outcome outcome = fgvl(folder, {"train", entry.path().string(), "--dry-run"});
     INFO(entry.path() << "\n" << outcome.output);
     CHECK(outcome.code == 0);

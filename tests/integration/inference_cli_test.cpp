@@ -227,6 +227,46 @@ TEST_CASE("ground, score and rank: every mistake has its own sentence and exit c
   expect({"score", "box_alone", picture, "cat"}, 4, {"box_alone: this run has neither a contrastive nor a matching loss"});
 }
 
+TEST_CASE("a model without fusion: score and rank by contrast alone, ground refused, and losses that need fusion named before training", "[cli]") {
+  const fs::path folder = project("dual");
+  const std::string picture = "pictures/JPEGImages/p10.png";
+  const Arguments model = {"model.fusion={type: none}", "model.text={type: clip_text, options: {width: 12, layers: 1, heads: 2, mlp_width: 24, max_tokens: 40}}", "model.projection_bias=false",
+                           "probes={boxes: null, regions: null}", "train.steps=2"};
+  const auto train = [&](const std::string& name, const Arguments& more) {
+    Arguments arguments = {"train", "config.yaml", "--out", name};
+    arguments.insert(arguments.end(), model.begin(), model.end());
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return fgvl(folder, arguments);
+  };
+  const Outcome refused = train("refused", {"losses.box=null"});
+  INFO(refused.output);
+  CHECK(refused.code == 2);
+  CHECK_THAT(refused.output, Catch::Contains("[matching] reads fused tokens") && Catch::Contains("model.fusion.type is none"));
+  CHECK_FALSE(fs::exists(folder / "refused"));
+  const Outcome boxes = train("refused", {"losses.itm=null"});
+  CHECK(boxes.code == 2);
+  CHECK_THAT(boxes.output, Catch::Contains("[box_regression] reads fused tokens"));
+
+  const Outcome trained = train("dual", {"losses.itm=null", "losses.box=null"});
+  INFO(trained.output);
+  REQUIRE(trained.code == 0);
+  const Outcome scored = fgvl(folder, {"score", "dual", picture, "cat", "dog"});
+  INFO(scored.output);
+  CHECK(scored.code == 0);
+  CHECK_THAT(scored.output, Catch::Contains("picture\ttext\titc\titc_share\n"));
+  const Outcome ranked = fgvl(folder, {"rank", "dual", "--images", "pictures/JPEGImages", "cat", "--top-k", "3", "--json", "-"});
+  CHECK(ranked.code == 0);
+  CHECK_THAT(ranked.output, Catch::Contains("\"itm\": null"));
+  const Outcome grounded = fgvl(folder, {"ground", "dual", picture, "cat"});
+  CHECK(grounded.code == 4);
+  CHECK_THAT(grounded.output, Catch::Contains("dual: this model has no fusion encoder"));
+  // A run that starts from this one's weights: nothing is missing and nothing is left over.
+  const Outcome again = train("again", {"losses.itm=null", "losses.box=null", "init_from=dual"});
+  INFO(again.output);
+  CHECK(again.code == 0);
+  CHECK_THAT(read(folder / "again" / "init_from.txt"), Catch::Contains("fgvl (a run without fusion)") && Catch::Contains(" loaded\n"));
+}
+
 TEST_CASE("scenes: generated pictures and their captions, the same every time", "[cli]") {
   const fs::path folder = test::fresh_folder("cli_scenes");
   const Outcome outcome = fgvl(folder, {"scenes", "a", "--count", "3"});

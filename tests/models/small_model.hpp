@@ -12,6 +12,7 @@
 #include "fgvl/losses/masked_language.hpp"
 #include "fgvl/losses/matching.hpp"
 #include "fgvl/models/bert.hpp"
+#include "fgvl/models/clip_text.hpp"
 #include "fgvl/models/clip_vit.hpp"
 #include "fgvl/models/deit.hpp"
 #include "fgvl/models/pretrained.hpp"
@@ -34,6 +35,14 @@ inline ModelPtr make(const VisionEncoderPtr& vision, double dropout = 0, Norm no
 inline ModelPtr make(bool clip, double dropout = 0, Norm norm = Norm::kPost) {
   if (clip) return make(make_vision_encoder(ClipVitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_width = 32, .local_attn_depth = 1}), dropout, norm);
   return make(make_vision_encoder(VitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 1, .heads = 2, .mlp_ratio = 2}), dropout, norm);
+}
+
+/// A CLIP of a few thousand weights: two encoders without fusion.
+inline ModelPtr make_dual() {
+  const ClipVitOptions vision{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_width = 32, .local_attn_depth = 1};
+  const ClipTextOptions text{.width = 12, .layers = 2, .heads = 2, .mlp_width = 24, .max_tokens = 8};
+  return make_region_vlm({make_vision_encoder(vision), make_text_encoder(text, {.vocab_size = kVocabulary}), make_fusion_encoder(NoFusionOptions{}, {})},
+                         {.embed_dim = 8, .initializer_range = std::nullopt, .projection_bias = false}, /*seed=*/3);
 }
 
 /// Small encoders of every kind, of kGrid patches a side and kWidth. The Swin has shifted windows, and maps that are no multiple of them.

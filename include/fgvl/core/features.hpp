@@ -8,7 +8,7 @@ namespace fgvl {
 
 /// What a model promises about its features; the heads of loss terms are sized from it.
 struct FeatureSpec {
-  std::int64_t fusion_width = 0;  ///< D: width of fused tokens, and of the word embedding.
+  std::int64_t fusion_width = 0;  ///< D: width of fused tokens, and of the word embedding; 0: the model has no fusion.
   std::int64_t embed_dim = 0;     ///< E: width of the L2-normalised features.
   std::int64_t vocab_size = 0;    ///< V: rows of the word embedding.
   bool has_decoder = false;       ///< ForwardPass::decoded() works

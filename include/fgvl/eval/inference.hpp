@@ -99,6 +99,7 @@ class Inference {
 
   bool has_contrast() const { return temperature_ != nullptr; }
   bool has_matching() const { return scorer_ != nullptr; }
+  bool has_fusion() const { return model_.model.spec().fusion_width > 0; }  ///< without it (CLIP) there are no matching terms, and ground() throws
   std::optional<double> temperature() const;  ///< of the contrastive term; absent without one
   const InferenceOptions& options() const { return options_; }
   const train::LoadedRun* run() const { return run_.get(); }  ///< null after make()

@@ -1,4 +1,5 @@
 #pragma once
+#include "fgvl/models/activation.hpp"
 #include "fgvl/models/vision_encoder.hpp"
 
 namespace fgvl::models {
@@ -13,6 +14,7 @@ struct ClipVitOptions {
   std::int64_t heads = 12;
   std::int64_t mlp_width = 3072;
   std::int64_t local_attn_depth = 4;
+  Activation activation = Activation::kQuickGelu;  ///< of the MLP; OpenCLIP's own models have gelu
 };
 void visit_fields(config::Visitor& visitor, ClipVitOptions& options);
 VisionEncoderPtr make_vision_encoder(const ClipVitOptions& options);

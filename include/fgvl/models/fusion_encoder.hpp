@@ -32,7 +32,7 @@ struct FusionPairs {
 /// Text tokens that attend to one another and to visual tokens.
 class FusionEncoder : public torch::nn::Module {
  public:
-  virtual std::int64_t width() const = 0;
+  virtual std::int64_t width() const = 0;  ///< D; 0: there is no fusion, and the functions below throw c10::Error
   /// `sequences` [S, tokens, Dv]: VisualTokens::sequences.
   virtual ProjectedVisuals project(const Tensor& sequences) = 0;
   /// The text encoder of which this one uses weights, and which it starts anew from token ids (BLIP); null: it goes on from the embeds of whatever text encoder there is. The weights are the text
@@ -66,7 +66,12 @@ struct FusionContext {
   std::function<std::int64_t(const std::string& token)> token_id{};  ///< TextContext::token_id
 };
 using FusionEncoderRegistry = Registry<FusionEncoderPtr, FusionContext>;
-/// Ours: bert, blip.
+/// Ours: bert, blip, none.
 std::shared_ptr<FusionEncoderRegistry> builtin_fusion_encoders();
+
+/// A model of two encoders, as CLIP: pictures and texts meet only in the common space. Losses that read fused tokens refuse such a model when they are made.
+struct NoFusionOptions {};
+void visit_fields(config::Visitor& visitor, NoFusionOptions& options);
+FusionEncoderPtr make_fusion_encoder(const NoFusionOptions& options, const FusionContext& context);
 
 }  // namespace fgvl::models

@@ -16,6 +16,15 @@ struct NameRule {
   std::string official{};          ///< "text_encoder.bert.encoder.layer.#."
   std::string term{};              ///< what `*` becomes when official names are translated to ours
   bool after_text_layers = false;  ///< official layer = our layer + number of text layers
+  std::int64_t part = 0, parts = 1;  ///< ours is the part-th of `parts` equal slices of the official tensor along its first dimension: queries, keys and values of PyTorch's in_proj_weight
+  bool transposed = false;         ///< the official matrix is ours transposed
+};
+
+/// A tensor of ours and where it lies among official ones; see NameRule.
+struct NamedPart {
+  std::string ours{}, official{};
+  std::int64_t part = 0, parts = 1;
+  bool transposed = false;
 };
 
 /// A second official name of one tensor, or of all whose names begin alike: patterns as in NameRule, with `#` for a layer's number. Checkpoints hold both; ours hold the first, `same_as`.
@@ -48,6 +57,7 @@ const NameMap* recognise(const std::vector<std::string>& names);
 /// Our name ("model.*", "losses.<term>.*", as in a checkpoint of this library) as an official one, and back; nothing where no rule fits.
 /// `text_layers`: layers of the text encoder before fusion.
 std::optional<std::string> to_official(const NameMap& map, const std::string& ours, std::int64_t text_layers);
+/// Of an official tensor that holds several of ours, the first.
 std::optional<std::string> to_ours(const NameMap& map, const std::string& official, std::int64_t text_layers);
 
 /// The first name of the tensor of which `official` is a second one, by NameMap::ties; nothing where it is none.
@@ -55,10 +65,15 @@ std::optional<std::string> first_name(const NameMap& map, const std::string& off
 /// The second names of the tensor with the first name `official`.
 std::vector<std::string> second_names(const NameMap& map, const std::string& official);
 
+/// Where the official names have our tensor; nothing where no rule fits.
+std::optional<NamedPart> part_of_ours(const NameMap& map, const std::string& ours, std::int64_t text_layers);
+/// Our tensors that an official one holds, in order; empty where no rule fits.
+std::vector<NamedPart> parts_of_official(const NameMap& map, const std::string& official, std::int64_t text_layers);
+
 /// The names of tensors or parameters, in order.
 std::vector<std::string> names_of(const std::vector<std::pair<std::string, Tensor>>& tensors);
 
-/// What a checkpoint of this library calls our parameters: X-VLM's official names; a name that no rule knows, or that two of ours would share (two matching terms), stays ours.
+/// What a checkpoint of this library calls our parameters: X-VLM's official names; a name that X-VLM's models do not have, or that two of ours would share (two matching terms), stays ours.
 std::vector<std::string> checkpoint_names(const std::vector<std::string>& ours);
 
 /// The number of text layers before fusion, read off the names of a checkpoint, ours or official; 0 where it cannot be seen.

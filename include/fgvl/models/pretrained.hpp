@@ -21,6 +21,8 @@ struct Translated {
   std::vector<std::string> left_out{};  ///< state of the official objective (NameMap::objective_state) that the other family does not have
 };
 /// Second names of tied tensors are left out of ours and put back into official ones, so that there and back gives what was there.
+/// What one family keeps in one tensor and another in several or transposed (CLIP's in_proj_weight) is cut into views, and joined into new tensors on the way back. Derived tables without a
+/// name in the other family are left out.
 Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoint, const NameMap& from, const NameMap& to);
 
 /// What became of one tensor when weights were loaded.

@@ -21,9 +21,10 @@ struct RegionVlmOptions {
   std::int64_t embed_dim = 256;                  ///< E
   std::optional<double> initializer_range = 0.02;  ///< standard deviation of new weights; absent: uniform by fan-in
   bool box_head = true;                            ///< false: a model that predicts no boxes (ALBEF, BLIP, PEVL); predicted_boxes() then throws c10::Error
+  bool projection_bias = true;                   ///< of vision_proj and text_proj; CLIP's have none
 };
 
-/// An X-VLM-style model: three encoders, projections to the common space (`vision_proj`, `text_proj`) and, unless switched off, a box head (`bbox_head`).
+/// An X-VLM-style model: three encoders, projections to the common space (`vision_proj`, `text_proj`) and, with fusion and unless switched off, a box head (`bbox_head`).
 /// Weights are a pure function of `seed`. Throws c10::Error when the widths of the parts do not fit.
 ModelPtr make_region_vlm(RegionVlmParts parts, const RegionVlmOptions& options = {}, std::uint64_t seed = 0);
 

@@ -22,6 +22,8 @@ class TextEncoder : public torch::nn::Module {
   virtual double layer_norm_eps() const = 0;
   /// `ids` [T, L] int64, `mask` [T, L] bool -> [T, L, D].
   virtual Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) = 0;
+  /// The token that each text's feature is projected from: `embeds` [T, L, D] of encode(), `mask` [T, L] bool -> [T, D]. The first, as BERT's [CLS], unless an encoder says otherwise.
+  virtual Tensor feature_token(const Tensor& embeds, const Tensor& /*mask*/) const { return embeds.select(1, 0); }
   virtual const Tensor& word_embedding() const = 0;  ///< [V, D]
   virtual void initialize_embeddings(std::uint64_t) {}
   virtual double flops_per_text(std::int64_t tokens) const = 0;
@@ -38,7 +40,7 @@ struct TextContext {
   std::function<std::int64_t(const std::string& token)> token_id{};
 };
 using TextEncoderRegistry = Registry<TextEncoderPtr, TextContext>;
-/// Ours: bert, roberta.
+/// Ours: bert, clip_text, roberta.
 std::shared_ptr<TextEncoderRegistry> builtin_text_encoders();
 
 }  // namespace fgvl::models
