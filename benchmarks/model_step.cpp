@@ -156,7 +156,7 @@ Measured measure(const Size& size, const Arguments& arguments) {
   criterion.to(device);
   model->train();
   criterion.train();
-  train::AdamW optimizer(train::trainable(*model, criterion), {.lr = 1e-4});
+  train::AdamW optimizer(train::named_parameters(*model, criterion), {.lr = 1e-4});
   const RegionBatch batch = make_batch(size, arguments);
   Measured measured{.built_mib = peak_mib()};
 

@@ -1,5 +1,7 @@
 #pragma once
 /// Everything that differs between the supported LibTorch versions (2.6 to 2.15), or that has no public C++ entry point.
+#include <optional>
+
 #include <torch/torch.h>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -24,30 +26,46 @@ inline at::Generator make_generator(at::Device device, std::uint64_t seed) {
   return at::detail::createCPUGenerator(seed);
 }
 
-/// Autocast to bfloat16 on one device while it lives.
+/// What autocast does on one type of device.
+struct AutocastSetting {
+  at::DeviceType type = at::kCPU;
+  bool enabled = false;
+  at::ScalarType dtype = at::kBFloat16;
+  bool cache = true;  ///< weights that were cast once are kept until the outermost scope ends
+};
+inline AutocastSetting autocast_setting(at::DeviceType type) {
+  return {type, at::autocast::is_autocast_enabled(type), at::autocast::get_autocast_dtype(type), at::autocast::is_autocast_cache_enabled()};
+}
+
+/// Autocast of one type of device while it lives; what was set before comes back.
 class Autocast {
  public:
-  Autocast(at::Device device, bool enabled) : type_(device.type()), enabled_(enabled) {
-    if (!enabled_) return;
-    before_ = at::autocast::is_autocast_enabled(type_);
-    dtype_before_ = at::autocast::get_autocast_dtype(type_);
-    at::autocast::set_autocast_enabled(type_, true);
-    at::autocast::set_autocast_dtype(type_, at::kBFloat16);
-    at::autocast::increment_nesting();
+  explicit Autocast(const AutocastSetting& setting) { enter(setting); }
+  /// To bfloat16; without `enabled`, nothing changes.
+  Autocast(at::Device device, bool enabled) {
+    if (enabled) enter({device.type(), true, at::kBFloat16, at::autocast::is_autocast_cache_enabled()});
   }
   ~Autocast() {
-    if (!enabled_) return;
+    if (!before_) return;
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(type_, before_);
-    at::autocast::set_autocast_dtype(type_, dtype_before_);
+    set(*before_);
   }
   Autocast(const Autocast&) = delete;
   Autocast& operator=(const Autocast&) = delete;
 
  private:
-  at::DeviceType type_;
-  bool enabled_, before_ = false;
-  at::ScalarType dtype_before_ = at::kFloat;
+  void enter(const AutocastSetting& setting) {
+    before_ = autocast_setting(setting.type);
+    set(setting);
+    at::autocast::increment_nesting();
+  }
+  static void set(const AutocastSetting& setting) {
+    at::autocast::set_autocast_enabled(setting.type, setting.enabled);
+    at::autocast::set_autocast_dtype(setting.type, setting.dtype);
+    at::autocast::set_autocast_cache_enabled(setting.cache);
+  }
+
+  std::optional<AutocastSetting> before_{};
 };
 
 }  // namespace fgvl::compat

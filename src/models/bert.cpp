@@ -7,6 +7,7 @@
 #include "models/attention.hpp"
 #include "models/bert_layer.hpp"
 #include "models/bert_text.hpp"
+#include "models/recompute.hpp"
 
 namespace fgvl::models {
 namespace {
@@ -66,7 +67,10 @@ class BertText final : public TextEncoder, public BertParts {
   Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
     Tensor tokens = embed(ids, dropout);
     const Tensor additive = additive_mask(mask, tokens.scalar_type());
-    for (const auto& layer : layers_) tokens = layer->think(layer->attend_to_text(tokens, additive, {}, dropout), dropout);
+    for (const auto& layer : layers_) {
+      tokens = recompute(gradient_checkpointing(), layer, {tokens}, dropout,
+                         [layer, additive](const std::vector<Tensor>& in, Dropout& drops) { return layer->think(layer->attend_to_text(in[0], additive, {}, drops), drops); });
+    }
     return finish(tokens);
   }
 
@@ -116,7 +120,9 @@ class CrossLayers : public FusionEncoder {
 
   /// The first layer's self-attention sees no picture yet.
   Tensor prepare(const Tensor& text, const Tensor& mask, Dropout& dropout) override {
-    return layers_.front()->attend_to_text(text, additive_mask(mask, text.scalar_type()), {}, dropout);
+    return recompute(gradient_checkpointing(), layers_.front(), {text}, dropout, [layer = layers_.front(), additive = additive_mask(mask, text.scalar_type())](const std::vector<Tensor>& in, Dropout& drops) {
+      return layer->attend_to_text(in[0], additive, {}, drops);
+    });
   }
 
   Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
@@ -147,17 +153,20 @@ class CrossLayers : public FusionEncoder {
   virtual Tensor finish(const Tensor& tokens) = 0;
 
   /// The residual stream behind layer `last` of `layers`, at `pairs.positions`; without `with_visuals`, as it is when that layer begins to look at the visuals. `text_mask` as of BertLayer.
-  static Tensor run_to(std::size_t last, const Layers& layers, const Tensor& text_mask, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) {
+  Tensor run_to(std::size_t last, const Layers& layers, const Tensor& text_mask, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) {
     Tensor tokens = pairs.text;
     const Tensor visual_mask = visual_mask_of(pairs);
     const Bundles bundles = make_bundles(pairs.sequence_index);
     for (std::size_t i = 0; i <= last; ++i) {
-      BertLayer& layer = *layers[i];
       const Tensor positions = i == last ? pairs.positions : Tensor();
-      tokens = i == 0 ? at_positions(tokens, positions) : layer.attend_to_text(tokens, text_mask, positions, dropout);
-      if (i == last && !with_visuals) break;
-      const BertAttention::Projected own{visuals.keys[i].index_select(0, bundles.sequence), visuals.values[i].index_select(0, bundles.sequence)};
-      tokens = layer.think(layer.attend_to_visuals(tokens, own, visual_mask, bundles, dropout), dropout);
+      const bool prepared = i == 0, looks = i < last || with_visuals;
+      tokens = recompute(gradient_checkpointing(), layers[i], {tokens, visuals.keys[i], visuals.values[i]}, dropout,
+                         [layer = layers[i], positions, prepared, looks, text_mask, visual_mask, bundles](const std::vector<Tensor>& in, Dropout& drops) {
+                           const Tensor stream = prepared ? at_positions(in[0], positions) : layer->attend_to_text(in[0], text_mask, positions, drops);
+                           if (!looks) return stream;
+                           const BertAttention::Projected own{in[1].index_select(0, bundles.sequence), in[2].index_select(0, bundles.sequence)};
+                           return layer->think(layer->attend_to_visuals(stream, own, visual_mask, bundles, drops), drops);
+                         });
     }
     return tokens;
   }

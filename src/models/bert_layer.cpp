@@ -55,7 +55,13 @@ BertLayer::BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> sel
       cross_(std::move(cross)),
       widen_(shared.widen_),
       narrow_(shared.narrow_),
-      norm_(shared.norm_) {}
+      norm_(shared.norm_) {
+  register_module("attention", attention_);
+  register_module("crossattention", cross_);
+  register_module("widen", widen_);
+  register_module("narrow", narrow_);
+  register_module("LayerNorm", norm_);
+}
 
 Tensor at_positions(const Tensor& tokens, const Tensor& positions) {
   return positions.defined() ? tokens.gather(1, positions.unsqueeze(2).expand({-1, -1, tokens.size(2)})) : tokens;

@@ -43,7 +43,7 @@ class BertAttention final : public torch::nn::Module {
 class BertLayer final : public torch::nn::Module {
  public:
   explicit BertLayer(const BertLayerOptions& options);
-  /// The MLP of `shared`, with cross-attention `cross` before it and with `self` as self-attention; null: that of `shared`, too. Registers nothing: the parts have their owners.
+  /// The MLP of `shared`, with cross-attention `cross` before it and with `self` as self-attention; null: that of `shared`, too. The parts keep their owners: this layer must not be registered with a model.
   BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> self, std::shared_ptr<BertAttention> cross);
   BertAttention::Projected project_visuals(const Tensor& sequences) { return cross_->project(sequences); }
   /// A layer is its attentions and its MLP in turn; each takes and returns the residual stream [N, L, D].

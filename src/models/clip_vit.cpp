@@ -12,8 +12,7 @@ namespace {
 class ClipVit final : public VisionEncoder {
  public:
   explicit ClipVit(const ClipVitOptions& options) : options_(options), grid_(options.image_size / options.patch_size) {
-    check_patches("ClipVitOptions", options);
-    TORCH_CHECK(options.local_attn_depth <= options.layers, "[ClipVitOptions] local_attn_depth: expected at most layers = ", options.layers, ", got ", options.local_attn_depth);
+    check_sizes("ClipVitOptions", size_problem(options));
     class_embedding_ = register_parameter("class_embedding", torch::zeros({options.width}));
     patch_embed_ = register_module("patch_embed", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options.width, options.patch_size).stride(options.patch_size).bias(false)));
     pos_embed_ = register_module("pos_embed", torch::nn::Embedding(grid_ * grid_ + 1, options.width));
@@ -33,7 +32,7 @@ class ClipVit final : public VisionEncoder {
   VisualTokens encode(const Tensor& images, const RegionRows& rows, Dropout& dropout) override {
     const Tensor patches = patch_embed_(images).flatten(2).transpose(1, 2);
     const Tensor tokens = at::cat({class_embedding_.expand({images.size(0), 1, -1}), patches}, 1) + pos_embed_->weight;
-    return masked_regions(pre_norm_(tokens), rows, blocks_, options_.local_attn_depth, post_norm_, dropout);
+    return masked_regions(pre_norm_(tokens), rows, blocks_, options_.local_attn_depth, post_norm_, gradient_checkpointing(), dropout);
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
@@ -65,6 +64,7 @@ void visit_fields(config::Visitor& visitor, ClipVitOptions& options) {
   visitor("mlp_width", options.mlp_width, "of the MLP", {1, 65536});
   visitor("local_attn_depth", options.local_attn_depth, "last blocks that run once for every region, masked to its patches", {0, 256});
   visitor("activation", options.activation, "of the MLP: quick_gelu, as OpenAI's CLIP, or gelu, as most of OpenCLIP's models");
+  check_sizes(visitor, size_problem(options));
 }
 
 VisionEncoderPtr make_vision_encoder(const ClipVitOptions& options) { return std::make_shared<ClipVit>(options); }

@@ -14,8 +14,7 @@ constexpr double kDeitNormEps = 1e-6, kEmbeddingStd = 0.02;
 class Deit final : public VisionEncoder {
  public:
   explicit Deit(const DeitOptions& options) : options_(options), grid_(options.image_size / options.patch_size) {
-    check_patches("DeitOptions", options);
-    TORCH_CHECK(options.local_attn_depth <= options.layers, "[DeitOptions] local_attn_depth: expected at most layers = ", options.layers, ", got ", options.local_attn_depth);
+    check_sizes("DeitOptions", size_problem(options));
     class_token_ = register_parameter("cls_token", torch::zeros({1, 1, options.width}));
     position_ = register_parameter("pos_embed", torch::zeros({1, 1 + grid_ * grid_, options.width}));
     patch_embed_ = register_module("patch_embed", std::make_shared<torch::nn::Module>())
@@ -36,7 +35,7 @@ class Deit final : public VisionEncoder {
   VisualTokens encode(const Tensor& images, const RegionRows& rows, Dropout& dropout) override {
     const Tensor patches = patch_embed_(images).flatten(2).transpose(1, 2);
     const Tensor tokens = at::cat({class_token_.expand({images.size(0), -1, -1}), patches}, 1) + position_;
-    return masked_regions(tokens, rows, blocks_, options_.local_attn_depth, norm_, dropout);
+    return masked_regions(tokens, rows, blocks_, options_.local_attn_depth, norm_, gradient_checkpointing(), dropout);
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
@@ -69,6 +68,7 @@ void visit_fields(config::Visitor& visitor, DeitOptions& options) {
   visitor("mlp_ratio", options.mlp_ratio, "width of the MLP in units of width", {1, 64});
   visitor("local_attn_depth", options.local_attn_depth, "last blocks that run once for every region, masked to its patches", {0, 256});
   visitor("drop_path", options.drop_path, "probability that an image or region skips the last block in training; rises linearly from 0 at the first", {0.0, 0.9});
+  check_sizes(visitor, size_problem(options));
 }
 
 VisionEncoderPtr make_vision_encoder(const DeitOptions& options) { return std::make_shared<Deit>(options); }

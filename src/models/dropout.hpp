@@ -18,6 +18,13 @@ class Dropout {
   /// Whether anything is dropped with this probability.
   bool drops(double probability) const { return generator_.defined() && probability > 0; }
 
+  /// Will draw what this one will draw; neither moves the other.
+  Dropout copy() const {
+    Dropout other;
+    if (generator_.defined()) other.generator_ = generator_.clone();
+    return other;
+  }
+
   Tensor operator()(const Tensor& input, double probability) {
     if (!drops(probability)) return input;
     const Tensor kept = at::empty_like(input).bernoulli_(1 - probability, generator_);

@@ -88,11 +88,12 @@ Tensor interpolate_position_embedding(const Tensor& table, std::int64_t grid, st
   return at::cat({table.slice(1, 0, extra_tokens), resized.permute({0, 2, 3, 1}).flatten(1, 2)}, 1);
 }
 
-Tensor interpolate_relative_position_bias(const Tensor& table, std::int64_t window) {
-  TORCH_CHECK(table.dim() == 2, "[interpolate_relative_position_bias] table: expected [(2w - 1)^2, heads], got ", table.sizes());
+Tensor interpolate_relative_position_bias(const Tensor& table, std::int64_t window, std::int64_t extra_rows) {
+  TORCH_CHECK(table.dim() == 2 && extra_rows >= 0, "[interpolate_relative_position_bias] table: expected [(2w - 1)^2 + ", extra_rows, ", heads], got ", table.sizes());
   TORCH_CHECK(window > 0, "[interpolate_relative_position_bias] window: expected a positive number, got ", window);
-  const std::int64_t side = square_root(table.size(0)), heads = table.size(1);
-  TORCH_CHECK(side % 2 == 1 && side * side == table.size(0), "[interpolate_relative_position_bias] table: expected the square of an odd number of rows, got ", table.sizes());
+  const std::int64_t rows = table.size(0) - extra_rows, side = square_root(rows), heads = table.size(1);
+  TORCH_CHECK(side % 2 == 1 && side * side == rows, "[interpolate_relative_position_bias] table: expected the square of an odd number of rows", extra_rows > 0 ? " before the extra ones" : "", ", got ",
+              table.sizes());
   const std::int64_t known = (side + 1) / 2, wanted = 2 * window - 1;
   if (known == window) return table;
 
@@ -103,9 +104,9 @@ Tensor interpolate_relative_position_bias(const Tensor& table, std::int64_t wind
   }
   for (std::int64_t offset = 1 - window; offset < window; ++offset) offsets.push_back(static_cast<double>(offset));
   const Tensor weights = spline_weights(knots, offsets).to(table.device());  // [wanted, side]
-  const Tensor map = table.to(at::kDouble).view({side, side, heads}).permute({2, 0, 1});
+  const Tensor map = table.slice(0, 0, rows).to(at::kDouble).view({side, side, heads}).permute({2, 0, 1});
   const Tensor resized = at::matmul(at::matmul(weights, map), weights.t());  // [heads, wanted, wanted]
-  return resized.permute({1, 2, 0}).reshape({wanted * wanted, heads}).to(table.scalar_type());
+  return at::cat({resized.permute({1, 2, 0}).reshape({wanted * wanted, heads}).to(table.scalar_type()), table.slice(0, rows)});
 }
 
 }  // namespace fgvl::models

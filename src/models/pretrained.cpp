@@ -128,8 +128,9 @@ Tensor fit_position_table(const std::string& name, const Tensor& stored, at::Int
   };
   const std::int64_t rows = wanted[wanted.size() - 2];
   if (matches_glob("*.relative_position_bias_table", name)) {
-    const std::int64_t width = side(rows);
-    return width % 2 == 1 && side(stored.size(0)) % 2 == 1 ? interpolate_relative_position_bias(stored, (width + 1) / 2) : Tensor();
+    constexpr std::int64_t kClassRows = 3;  // of BEiT's [CLS]; no two odd squares lie 3 apart
+    const std::int64_t extra = side(rows) % 2 == 1 ? 0 : kClassRows, width = side(rows - extra);
+    return width % 2 == 1 && side(stored.size(0) - extra) % 2 == 1 ? interpolate_relative_position_bias(stored, (width + 1) / 2, extra) : Tensor();
   }
   if (!matches_any({"*vision_encoder.pos_embed", "*vision_encoder.pos_embed.weight"}, name)) return Tensor();
   const std::int64_t extra = side(rows) > 0 ? 0 : 1;  // whether there is a [CLS]: n^2 and n^2 + 1 are never both squares

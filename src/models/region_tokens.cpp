@@ -30,10 +30,10 @@ VisualTokens pooled_regions(const Tensor& patches, const RegionRows& rows) {
   return {at::cat({whole, own}, 1), rows.text_to_image, first, at::cat({of_image, rows.patch_mask, shows_own}, 1)};
 }
 
-VisualTokens masked_regions(Tensor tokens, const RegionRows& rows, const TransformerBlocks& blocks, std::int64_t local_attn_depth, torch::nn::LayerNorm& norm, Dropout& dropout) {
+VisualTokens masked_regions(Tensor tokens, const RegionRows& rows, const TransformerBlocks& blocks, std::int64_t local_attn_depth, torch::nn::LayerNorm& norm, bool checkpointed, Dropout& dropout) {
   const std::int64_t count = tokens.size(0), patches = tokens.size(1) - 1;
   const std::size_t shared = blocks.size() - static_cast<std::size_t>(local_attn_depth);
-  for (std::size_t i = 0; i < shared; ++i) tokens = blocks[i]->forward(tokens, {}, dropout);
+  for (std::size_t i = 0; i < shared; ++i) tokens = run_block(checkpointed, blocks[i], tokens, {}, dropout);
 
   // A text about the whole image would repeat the image's own row, so that only real regions are added; without a masked block, so would they.
   Tensor mask, sequence_index = rows.text_to_image;
@@ -46,7 +46,7 @@ VisualTokens masked_regions(Tensor tokens, const RegionRows& rows, const Transfo
     mask = additive_mask(at::cat({at::ones({count + regions, 1}, visible.options()), visible}, 1), tokens.scalar_type());
     sequence_index = sequence_index.index_put({region_rows}, at::arange(count, count + regions, region_rows.options()));
   }
-  for (std::size_t i = shared; i < blocks.size(); ++i) tokens = blocks[i]->forward(tokens, mask, dropout);
+  for (std::size_t i = shared; i < blocks.size(); ++i) tokens = run_block(checkpointed, blocks[i], tokens, mask, dropout);
   tokens = norm(tokens);
   const Tensor all = at::ones_like(rows.is_region).unsqueeze(1);
   return {tokens, sequence_index, tokens.select(1, 0).index_select(0, sequence_index), at::cat({all, rows.patch_mask}, 1)};

@@ -13,7 +13,7 @@ Tensor region_means(const Tensor& patches, const RegionRows& rows);
 VisualTokens pooled_regions(const Tensor& patches, const RegionRows& rows);
 
 /// Runs `blocks` over whole images, and the last `local_attn_depth` of them once more for every region, whose patches then see only one another and
-/// [CLS]; then `norm`. `tokens` [B, 1 + P, Dv], [CLS] first. With depth 0 regions share their image's sequence.
-VisualTokens masked_regions(Tensor tokens, const RegionRows& rows, const TransformerBlocks& blocks, std::int64_t local_attn_depth, torch::nn::LayerNorm& norm, Dropout& dropout);
+/// [CLS]; then `norm`. `tokens` [B, 1 + P, Dv], [CLS] first. With depth 0 regions share their image's sequence. `checkpointed`: see run_block.
+VisualTokens masked_regions(Tensor tokens, const RegionRows& rows, const TransformerBlocks& blocks, std::int64_t local_attn_depth, torch::nn::LayerNorm& norm, bool checkpointed, Dropout& dropout);
 
 }  // namespace fgvl::models

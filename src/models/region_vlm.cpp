@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/initialize.hpp"
+#include "fgvl/models/beit.hpp"
 #include "fgvl/models/bert.hpp"
 #include "fgvl/models/blip.hpp"
 #include "fgvl/models/clip_text.hpp"
@@ -24,6 +25,7 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
   vision = register_module("vision_encoder", parts.vision);
   text = register_module("text_encoder", parts.text);
   fusion = register_module("fusion_encoder", parts.fusion);
+  for (Encoder* encoder : std::initializer_list<Encoder*>{vision.get(), text.get(), fusion.get()}) encoder->set_gradient_checkpointing(options.gradient_checkpointing);
   vision_proj = register_module("vision_proj", Linear(torch::nn::LinearOptions(vision->width(), options.embed_dim).bias(options.projection_bias)));
   text_proj = register_module("text_proj", Linear(torch::nn::LinearOptions(text->width(), options.embed_dim).bias(options.projection_bias)));
   if (options.box_head && fusion->width() > 0) bbox_head = register_module("bbox_head", std::make_shared<MlpHead>(fusion->width(), 4, kHeadNormEps));
@@ -53,6 +55,7 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("initializer_range", config.options.initializer_range, "standard deviation of new weights; null: uniform by fan-in", config::kPositive);
   visitor("box_head", config.options.box_head, "whether the model predicts boxes: X-VLM's does, ALBEF's, BLIP's and PEVL's do not");
   visitor("projection_bias", config.options.projection_bias, "whether the projections to the common space add a bias; CLIP's do not");
+  visitor("gradient_checkpointing", config.options.gradient_checkpointing, "keep only what goes into each block of the encoders, and compute the rest once more in backward: less memory, more time, the same numbers");
 }
 
 ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uint64_t seed) {
@@ -87,6 +90,7 @@ std::shared_ptr<VisionEncoderRegistry> builtin_vision_encoders() {
   registry->add<ClipVitOptions>("clip_vit", [](const ClipVitOptions& options) { return make_vision_encoder(options); });
   registry->add<DeitOptions>("deit", [](const DeitOptions& options) { return make_vision_encoder(options); });
   registry->add<SwinOptions>("swin", [](const SwinOptions& options) { return make_vision_encoder(options); });
+  registry->add<BeitOptions>("beit", [](const BeitOptions& options) { return make_vision_encoder(options); });
   return registry;
 }
 

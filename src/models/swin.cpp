@@ -7,6 +7,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/initialize.hpp"
+#include "models/recompute.hpp"
 #include "models/region_tokens.hpp"
 #include "models/swin_block.hpp"
 
@@ -52,8 +53,10 @@ class SwinStage final : public torch::nn::Module {
     }
   }
 
-  Tensor forward(Tensor map, Dropout& dropout) {
-    for (std::size_t i = 0; i < blocks_.size(); ++i) map = blocks_[i]->forward(map, masks_[i % 2].on(map.device()), dropout);
+  Tensor forward(Tensor map, bool checkpointed, Dropout& dropout) {
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      map = recompute(checkpointed, blocks_[i], {map}, dropout, [block = blocks_[i], mask = masks_[i % 2].on(map.device())](const std::vector<Tensor>& in, Dropout& drops) { return block->forward(in[0], mask, drops); });
+    }
     return merging_ ? merging_->forward(map) : map;
   }
 
@@ -66,23 +69,28 @@ class SwinStage final : public torch::nn::Module {
   double flops_ = 0;
 };
 
-void check(const SwinOptions& options) {
+std::string problem_of(const SwinOptions& options) {
   const std::size_t stages = options.depths.size();
-  TORCH_CHECK(stages > 0 && options.heads.size() == stages, "[SwinOptions] heads: expected one number a stage of depths, that is ", stages, ", got ", options.heads.size());
+  if (stages == 0 || options.heads.size() != stages) return mismatch("heads", "one number a stage of depths, that is " + std::to_string(stages), static_cast<std::int64_t>(options.heads.size()));
   const std::int64_t stride = options.patch_size << (stages - 1);
-  TORCH_CHECK(options.image_size > 0 && options.image_size % stride == 0, "[SwinOptions] image_size: expected a multiple of patch_size * 2^(stages - 1) = ", stride, ", got ",
-              options.image_size);
-  TORCH_CHECK(options.window > 0, "[SwinOptions] window: expected a positive number, got ", options.window);
-  for (std::size_t i = 0; i < stages; ++i) {
-    TORCH_CHECK(options.depths[i] > 0 && options.heads[i] > 0, "[SwinOptions] depths, heads: expected positive numbers, got ", options.depths[i], " and ", options.heads[i], " in stage ", i);
-    TORCH_CHECK((options.width << i) % options.heads[i] == 0, "[SwinOptions] heads: expected a divisor of the width ", options.width << i, " of stage ", i, ", got ", options.heads[i]);
+  if (stride <= 0 || options.image_size <= 0 || options.image_size % stride != 0) {
+    return mismatch("image_size", "a multiple of patch_size * 2^(stages - 1) = " + std::to_string(stride), options.image_size);
   }
+  if (options.window <= 0) return mismatch("window", "a positive number", options.window);
+  for (std::size_t i = 0; i < stages; ++i) {
+    const std::string stage = std::to_string(i);
+    if (options.depths[i] <= 0) return mismatch("depths", "a positive number in stage " + stage, options.depths[i]);
+    if (options.heads[i] <= 0 || (options.width << i) % options.heads[i] != 0) {
+      return mismatch("heads", "a divisor of the width " + std::to_string(options.width << i) + " of stage " + stage, options.heads[i]);
+    }
+  }
+  return "";
 }
 
 class Swin final : public VisionEncoder {
  public:
   explicit Swin(const SwinOptions& options) : options_(options) {
-    check(options);
+    check_sizes("SwinOptions", problem_of(options));
     const auto patch_embed = register_module("patch_embed", std::make_shared<torch::nn::Module>());
     patch_proj_ = patch_embed->register_module("proj", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options.width, options.patch_size).stride(options.patch_size)));
     patch_norm_ = patch_embed->register_module("norm", layer_norm(options.width, kSwinNormEps));
@@ -103,7 +111,7 @@ class Swin final : public VisionEncoder {
 
   VisualTokens encode(const Tensor& images, const RegionRows& rows, Dropout& dropout) override {
     Tensor map = patch_norm_(patch_proj_(images).permute({0, 2, 3, 1}));
-    for (const auto& stage : stages_) map = stage->forward(map, dropout);
+    for (const auto& stage : stages_) map = stage->forward(map, gradient_checkpointing(), dropout);
     return pooled_regions(norm_(map).flatten(1, 2), rows);
   }
 
@@ -138,13 +146,13 @@ void visit_fields(config::Visitor& visitor, SwinOptions& options) {
   visitor("window", options.window, "tokens a side of a window", {1, 256});
   visitor("mlp_ratio", options.mlp_ratio, "width of the MLP in units of width", {1, 64});
   visitor("drop_path", options.drop_path, "probability that an image skips the last block in training; rises linearly from 0 at the first", {0.0, 0.9});
-  visitor.check(options.depths.size() == options.heads.size(), "heads: expected one number a stage of depths");
+  check_sizes(visitor, problem_of(options));
 }
 
 VisionEncoderPtr make_vision_encoder(const SwinOptions& options) { return std::make_shared<Swin>(options); }
 
 std::vector<std::pair<std::string, Tensor>> derived_tensors(const SwinOptions& options) {
-  check(options);
+  check_sizes("SwinOptions", problem_of(options));
   std::vector<std::pair<std::string, Tensor>> derived;
   for (std::size_t stage = 0; stage < options.depths.size(); ++stage) {
     for (std::int64_t block = 0; block < options.depths[stage]; ++block) {

@@ -27,11 +27,23 @@ Tensor sincos_positions(std::int64_t grid, std::int64_t width, double amplitude)
   return (at::cat({x, y}, 2).reshape({1, grid * grid, width}) * amplitude).to(at::kFloat);
 }
 
+/// Of a conv stem, each of which halves the image.
+std::int64_t convolutions(const VitOptions& options) { return std::lround(std::log2(static_cast<double>(options.patch_size))); }
+
+std::string problem_of(const VitOptions& options) {
+  if (const std::string problem = size_problem(options); !problem.empty()) return problem;
+  if (options.width % 4 != 0) return mismatch("width", "a multiple of 4", options.width);
+  if (options.stem != Stem::kConv) return "";
+  const std::int64_t count = convolutions(options), channels = static_cast<std::int64_t>(options.stem_channels.size());
+  if (count < 1 || (std::int64_t{1} << count) != options.patch_size) return mismatch("patch_size", "a power of two above 1, as a conv stem needs", options.patch_size);
+  if (channels != 0 && channels != count - 1) return mismatch("stem_channels", std::to_string(count - 1) + " numbers for a patch of " + std::to_string(options.patch_size), channels);
+  return "";
+}
+
 class Vit final : public VisionEncoder {
  public:
   explicit Vit(const VitOptions& options) : options_(options), grid_(options.image_size / options.patch_size) {
-    check_patches("VitOptions", options);
-    TORCH_CHECK(options.width % 4 == 0, "[VitOptions] width: expected a multiple of 4, got ", options.width);
+    check_sizes("VitOptions", problem_of(options));
     stem_ = register_module("stem", options.stem == Stem::kConv ? conv_stem() : linear_stem());
     if (options.position == PositionEmbedding::kSincos) {
       position_ = register_buffer("pos_embed", sincos_positions(grid_, options.width, options.position_amplitude));
@@ -53,7 +65,7 @@ class Vit final : public VisionEncoder {
   VisualTokens encode(const Tensor& images, const RegionRows& rows, Dropout& dropout) override {
     // Channels last: convolutions and norms over channels are faster that way, and the patches come out as rows.
     Tensor tokens = stem_->forward(images.contiguous(at::MemoryFormat::ChannelsLast)).flatten(2).transpose(1, 2) + position_;
-    for (const auto& block : blocks_) tokens = block->forward(tokens, {}, dropout);
+    for (const auto& block : blocks_) tokens = run_block(gradient_checkpointing(), block, tokens, {}, dropout);
     tokens = norm_(tokens);
     const Tensor pooled = tokens.mean(1, /*keepdim=*/true);
     // [CLS] is pooled over the whole image, so that a region must not see it.
@@ -77,12 +89,9 @@ class Vit final : public VisionEncoder {
   }
 
   torch::nn::Sequential conv_stem() {
-    const auto count = static_cast<std::int64_t>(std::lround(std::log2(static_cast<double>(options_.patch_size))));
-    TORCH_CHECK((std::int64_t{1} << count) == options_.patch_size && count >= 1, "[VitOptions] patch_size: a conv stem needs a power of two, got ", options_.patch_size);
+    const std::int64_t count = convolutions(options_);
     std::vector<std::int64_t> channels = options_.stem_channels;
     if (channels.empty()) channels.assign(static_cast<std::size_t>(count - 1), 0);
-    TORCH_CHECK(static_cast<std::int64_t>(channels.size()) == count - 1, "[VitOptions] stem_channels: a patch of ", options_.patch_size, " needs ", count - 1, " numbers, got ",
-                channels.size());
     for (std::int64_t i = 0; i < count - 1; ++i) {
       if (channels[static_cast<std::size_t>(i)] == 0) channels[static_cast<std::size_t>(i)] = std::max<std::int64_t>(8, options_.width >> (count - 1 - i));
     }
@@ -128,8 +137,7 @@ void visit_fields(config::Visitor& visitor, VitOptions& options) {
   visitor("stem_channels", options.stem_channels, "of the convolutions but the last; empty: halves of width", {1, 8192});
   visitor("position", options.position, "fixed sine-cosine, or learned");
   visitor("position_amplitude", options.position_amplitude, "of the sine-cosine embedding", config::kNonNegative);
-  visitor.check(options.image_size % options.patch_size == 0, "image_size: must be a multiple of patch_size");
-  visitor.check(options.width % options.heads == 0 && options.width % 4 == 0, "width: must be a multiple of heads and of 4");
+  check_sizes(visitor, problem_of(options));
 }
 
 VisionEncoderPtr make_vision_encoder(const VitOptions& options) { return std::make_shared<Vit>(options); }

@@ -1,6 +1,7 @@
 #include "models/vit_blocks.hpp"
 
 #include "models/attention.hpp"
+#include "models/recompute.hpp"
 
 namespace fgvl::models {
 
@@ -14,6 +15,12 @@ Mlp::Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation) : ac
 Tensor Mlp::forward(const Tensor& tokens) {
   const Tensor wide = widen_(tokens);
   return narrow_(activation_ == Activation::kGelu ? at::gelu(wide) : wide * at::sigmoid(1.702 * wide));
+}
+
+Tensor run_block(bool checkpointed, const std::shared_ptr<TransformerBlock>& block, const Tensor& tokens, const Tensor& mask, Dropout& dropout) {
+  std::vector<Tensor> inputs{tokens};
+  if (mask.defined()) inputs.push_back(mask);  // a bias that all blocks share is learned
+  return recompute(checkpointed, block, inputs, dropout, [block](const std::vector<Tensor>& in, Dropout& drops) { return block->forward(in[0], in.size() > 1 ? in[1] : Tensor(), drops); });
 }
 
 VitBlock::VitBlock(std::int64_t width, std::int64_t heads, std::int64_t mlp_width, Activation activation) : heads_(heads) {

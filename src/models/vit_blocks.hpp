@@ -1,11 +1,13 @@
 #pragma once
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <torch/torch.h>
 
 #include "core/linear.hpp"
 
+#include "fgvl/core/config_visitor.hpp"
 #include "fgvl/core/tensor.hpp"
 #include "fgvl/models/activation.hpp"
 #include "models/dropout.hpp"
@@ -30,6 +32,9 @@ class TransformerBlock : public torch::nn::Module {
   virtual Tensor forward(const Tensor& tokens, const Tensor& mask, Dropout& dropout) = 0;
 };
 using TransformerBlocks = std::vector<std::shared_ptr<TransformerBlock>>;
+
+/// block->forward(tokens, mask, dropout), by recompute() where `checkpointed`.
+Tensor run_block(bool checkpointed, const std::shared_ptr<TransformerBlock>& block, const Tensor& tokens, const Tensor& mask, Dropout& dropout);
 
 /// Under CLIP's parameter names: queries, keys and values are three maps.
 class VitBlock final : public TransformerBlock {
@@ -68,12 +73,22 @@ constexpr double kVitNormEps = 1e-5;
 /// Stochastic depth of block `index` of `count`: rises linearly from 0 to `last` (arXiv 1603.09382).
 double path_probability(double last, std::int64_t index, std::int64_t count);
 
-/// Throws c10::Error, naming the options, unless square patches fill the image and the heads share the width.
+/// "field: expected what, got a number".
+inline std::string mismatch(const char* field, const std::string& what, std::int64_t got) { return std::string(field) + ": expected " + what + ", got " + std::to_string(got); }
+
+/// What is wrong with the sizes of a vision transformer; "" where square patches fill the image, the heads share the width, and no more blocks are masked than there are.
 template <class Options>
-void check_patches(const char* name, const Options& options) {
-  TORCH_CHECK(options.image_size % options.patch_size == 0, "[", name, "] image_size: expected a multiple of patch_size ", options.patch_size, ", got ", options.image_size);
-  TORCH_CHECK(options.width % options.heads == 0, "[", name, "] width: expected a multiple of heads ", options.heads, ", got ", options.width);
+std::string size_problem(const Options& options) {
+  if (options.patch_size <= 0 || options.image_size % options.patch_size != 0) return mismatch("image_size", "a multiple of patch_size " + std::to_string(options.patch_size), options.image_size);
+  if (options.heads <= 0 || options.width % options.heads != 0) return mismatch("width", "a multiple of heads " + std::to_string(options.heads), options.width);
+  if constexpr (requires { options.local_attn_depth; }) {
+    if (options.local_attn_depth > options.layers) return mismatch("local_attn_depth", "at most layers = " + std::to_string(options.layers), options.local_attn_depth);
+  }
+  return "";
 }
+/// The problem as c10::Error of whoever calls a constructor, and as one of a configuration.
+inline void check_sizes(const char* options, const std::string& problem) { TORCH_CHECK(problem.empty(), "[", options, "] ", problem); }
+inline void check_sizes(config::Visitor& visitor, const std::string& problem) { visitor.check(problem.empty(), problem); }
 
 /// Multiply-adds x 2 of one linear map of the pixels of grid^2 patches.
 double patch_embed_flops(std::int64_t grid, std::int64_t width, std::int64_t patch_size);

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 
+#include "core/config_tree.hpp"
 #include "fgvl/core/glob.hpp"
 #include "fgvl/models/name_map.hpp"
 
@@ -22,21 +24,63 @@ bool decayed_by_name(const std::string& official) {
   return true;
 }
 
+/// What a glob that fits nothing may have meant: a whole name, or everything below a beginning of one.
+std::string nearest_glob(const std::string& glob, const NamedTensors& parameters, std::int64_t text_layers) {
+  std::set<std::string> candidates;
+  for (const auto& [ours, parameter] : parameters) {
+    for (const std::string& name : {ours, models::xvlm_name(ours, text_layers)}) {
+      candidates.insert(name);
+      for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) candidates.insert(name.substr(0, dot + 1) + "*");
+    }
+  }
+  return config::nearest(glob, {candidates.begin(), candidates.end()});
+}
+
 }  // namespace
 
-NamedTensors trainable(const models::Model& model, const losses::Criterion& criterion) {
+NamedTensors named_parameters(const models::Model& model, const losses::Criterion& criterion) {
   NamedTensors parameters;
   for (const auto& parameter : model.named_parameters()) parameters.emplace_back("model." + parameter.key(), parameter.value());
   for (const auto& parameter : criterion.named_parameters()) parameters.emplace_back("losses." + parameter.key(), parameter.value());
   return parameters;
 }
 
+Frozen freeze(models::Model& model, losses::Criterion& criterion, const std::vector<std::string>& globs) {
+  NamedTensors parameters = named_parameters(model, criterion);
+  const std::int64_t text_layers = models::text_layers_of(models::names_of(parameters));
+  for (const std::string& glob : globs) {
+    bool used = false;
+    for (auto& [ours, parameter] : parameters) {
+      if (!matches_glob(glob, ours) && !matches_glob(glob, models::xvlm_name(ours, text_layers))) continue;
+      parameter.set_requires_grad(false);
+      used = true;
+    }
+    if (used) continue;
+    const std::string near = nearest_glob(glob, parameters, text_layers);
+    TORCH_CHECK(false, "train.freeze: \"", glob, "\" fits no parameter of this run", near.empty() ? " (fgvl info shows the modules)" : absl::StrCat(" (did you mean \"", near, "\"?)"));
+  }
+  Frozen frozen;
+  for (const auto& [name, parameter] : parameters) {
+    frozen.total += parameter.numel();
+    if (parameter.requires_grad()) frozen.trained += parameter.numel();
+  }
+  TORCH_CHECK(frozen.trained > 0, "train.freeze: [", absl::StrJoin(globs, ", "), "] fits every parameter of this run, so that nothing would train");
+  return frozen;
+}
+
+void train_unfrozen(torch::nn::Module& module) {
+  module.train();
+  for (const auto& part : module.modules()) {
+    const auto own = part->parameters(/*recurse=*/false);
+    const bool frozen = !own.empty() && std::none_of(own.begin(), own.end(), [](const Tensor& parameter) { return parameter.requires_grad(); });
+    if (frozen && part->named_buffers(/*recurse=*/false).contains("running_mean")) part->eval();
+  }
+}
+
 AdamW::AdamW(const NamedTensors& parameters, const OptimizerOptions& options) : options_(options) {
   const std::int64_t text_layers = models::text_layers_of(models::names_of(parameters));
   std::vector<bool> used(options.groups.size(), false);
   for (const auto& [name, parameter] : parameters) {
-    slots_.push_back({name, parameter, torch::zeros_like(parameter), torch::zeros_like(parameter), torch::zeros({}, parameter.options().dtype(at::kFloat)), 0});
-    for (Tensor* own : {&slots_.back().first_moment, &slots_.back().second_moment, &slots_.back().steps}) own->set_requires_grad(false);
     const std::string official = models::xvlm_name(name, text_layers);
     Group wanted{.decayed = options.decayed == Decayed::kXvlm ? decayed_by_name(official) : parameter.dim() >= 2};
     for (std::size_t group = 0; group < options.groups.size(); ++group) {
@@ -45,6 +89,9 @@ AdamW::AdamW(const NamedTensors& parameters, const OptimizerOptions& options) : 
       wanted.lr_factor = options.groups[group].second.lr_factor;
       used[group] = true;
     }
+    if (!parameter.requires_grad()) continue;
+    slots_.push_back({name, parameter, torch::zeros_like(parameter), torch::zeros_like(parameter), torch::zeros({}, parameter.options().dtype(at::kFloat)), 0});
+    for (Tensor* own : {&slots_.back().first_moment, &slots_.back().second_moment, &slots_.back().steps}) own->set_requires_grad(false);
     auto found = std::find_if(groups_.begin(), groups_.end(), [&](const Group& group) { return group.decayed == wanted.decayed && group.lr_factor == wanted.lr_factor; });
     if (found == groups_.end()) found = groups_.insert(groups_.end(), wanted);
     found->slots.push_back(slots_.size() - 1);

@@ -7,18 +7,29 @@
 namespace fgvl::train {
 
 /// Every parameter of model and criterion by our names, "model.*" and "losses.*".
-NamedTensors trainable(const models::Model& model, const losses::Criterion& criterion);
+NamedTensors named_parameters(const models::Model& model, const losses::Criterion& criterion);
 
-/// AdamW over named parameters, in groups of one decay and one learning rate. A parameter that got no gradient in a step is not touched in it.
+/// What `freeze` did, in single numbers.
+struct Frozen {
+  std::int64_t trained = 0, total = 0;
+};
+/// Ends the training of every parameter that one of `globs` fits, by our name or X-VLM's official one: it requires no gradient from here on, and AdamW leaves it out.
+/// Throws c10::Error when a glob fits no parameter, naming the nearest, or when nothing is left to train.
+Frozen freeze(models::Model& model, losses::Criterion& criterion, const std::vector<std::string>& globs);
+
+/// Training mode for `module`, but for norms all of whose parameters are frozen: their running statistics must not move either, so that they normalise with them as in evaluation.
+void train_unfrozen(torch::nn::Module& module);
+
+/// AdamW over named parameters, in groups of one decay and one learning rate. A parameter that requires no gradient is left out, and one that got none in a step is not touched in it.
 class AdamW {
  public:
   struct Group {
     bool decayed = true;
     double lr_factor = 1.0;
-    std::vector<std::size_t> slots{};  ///< of the parameters as they were given
+    std::vector<std::size_t> slots{};  ///< of the parameters that train, in the order in which they were given
   };
 
-  /// `parameters`: as trainable() gives them. Throws c10::Error when a group of the options fits no parameter.
+  /// `parameters`: as named_parameters() gives them. Throws c10::Error when a group of the options fits no parameter.
   AdamW(const NamedTensors& parameters, const OptimizerOptions& options);
 
   void zero_grad();

@@ -51,6 +51,7 @@ void visit_fields(config::Visitor& visitor, OptimizerOptions& options) {
 
 void visit_fields(config::Visitor& visitor, TrainOptions& options) {
   visitor("steps", options.steps, "optimizer steps", {1, 1e12});
+  visitor("freeze", options.freeze, "names, with * and ?, of parameters that do not train, as in a checkpoint (model.*, losses.*) or as X-VLM's (vision_encoder.*)");
   visitor("optimizer", options.optimizer, "AdamW");
   visitor("schedule", options.schedule, "of the learning rate");
   visitor("clip_norm", options.clip_norm, "largest norm of all gradients together; 0: no clipping", config::kNonNegative);

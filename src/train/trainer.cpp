@@ -49,6 +49,7 @@ struct Trainer::Impl {
   std::int64_t images_trained = 0;
   Metrics last_metrics;
   std::string init_table;  ///< what became of the weights of init_from; empty when there were none
+  std::string frozen_note;  ///< how many parameters train; empty where all do
   Progress silent;
 
   Progress& progress() { return options.progress != nullptr ? *options.progress : silent; }
@@ -76,7 +77,11 @@ struct Trainer::Impl {
       }
       model->to(device);
       criterion->to(device);
-      optimizer = std::make_unique<AdamW>(trainable(*model, *criterion), config.train.optimizer);
+      if (const std::vector<std::string>& globs = config.train.freeze; !globs.empty()) {
+        const Frozen frozen = freeze(*model, *criterion, globs);
+        frozen_note = absl::StrCat("training ", frozen.trained, " of ", frozen.total, " parameters");
+      }
+      optimizer = std::make_unique<AdamW>(named_parameters(*model, *criterion), config.train.optimizer);
     } catch (const c10::Error& error) {
       if (is_out_of_memory(error)) throw;
       return absl::InvalidArgumentError(error.what_without_backtrace());
@@ -266,8 +271,9 @@ struct Trainer::Impl {
   bool stopped() const { return options.stop != nullptr && options.stop->load(); }
 
   absl::Status train() {
-    model->train();
-    criterion->train();
+    train_unfrozen(*model);
+    train_unfrozen(*criterion);
+    if (!frozen_note.empty()) progress().on_message(frozen_note);
     while (step < config.train.steps && !stopped()) {
       FGVL_RETURN_IF_ERROR(train_step());
       const bool last = step == config.train.steps;

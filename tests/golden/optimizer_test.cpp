@@ -40,7 +40,7 @@ TEST_CASE("parameter groups: decay and learning rate of every parameter are the 
       INFO(name);
       const OfficialModel official = model_named(name);
       const OfficialRun run = complete_run(official);
-      const NamedTensors parameters = train::trainable(*run.model, *run.criterion);
+      const NamedTensors parameters = train::named_parameters(*run.model, *run.criterion);
       const double lr_factor = expected["groups"][2]["lr_factor"];
       const train::AdamW optimizer(parameters, official_options(expected["init_params"], lr_factor));
       std::map<std::string, int> ours;
@@ -115,7 +115,7 @@ TEST_CASE("AdamW: losses, gradient norms and parameters over five steps are the 
       options.eps = constants["eps"];
       options.weight_decay = constants["weight_decay"];
       if (name == "torch_adamw") options.update = train::Update::kTorch;
-      const NamedTensors parameters = train::trainable(*run.model, *run.criterion);
+      const NamedTensors parameters = train::named_parameters(*run.model, *run.criterion);
       train::AdamW optimizer(parameters, options);
       std::int64_t step = 0;
       for (const Json& now : expected["steps"]) {

@@ -4,6 +4,7 @@
 #include "fgvl/losses/masked_language.hpp"
 #include "fgvl/models/name_map.hpp"
 #include "golden/official_model.hpp"
+#include "golden/visual_rows.hpp"
 #include "support/catch.hpp"
 
 namespace fgvl {
@@ -19,19 +20,10 @@ using test::with_prefix;
 
 const std::map<std::string, std::string> kLossNames = {{"loss_itc", "itc"}, {"loss_itm", "itm"}, {"loss_mlm", "mlm"}, {"loss_bbox", "box.l1"}, {"loss_giou", "box.giou"}};
 
-/// What each text's visual consists of, as the official code lays it out: its own [CLS], then all patches. Regions that share a sequence have theirs behind it.
-Tensor visual_tokens(const RegionFeatures& regions, std::int64_t patches) {
-  const Tensor tokens = regions.sequences.index_select(0, regions.sequence_index);
-  const auto apart = [&](const Tensor& of_tokens) { return at::cat({of_tokens.slice(1, 0, 1), of_tokens.slice(1, 1 + patches)}, 1); };
-  const Tensor shown = apart(regions.mask).to(tokens.scalar_type());
-  REQUIRE(at::equal(shown.sum(1), at::ones_like(shown.select(1, 0))));
-  return at::cat({at::bmm(shown.unsqueeze(1), apart(tokens)), tokens.slice(1, 1, 1 + patches)}, 1);
-}
-
 void check_outputs(OfficialRun& run, const Tensors& in, const Tensors& out) {
   ForwardPass& pass = *run.pass;
   const RegionFeatures& regions = pass.regions();
-  check_close("image_embeds", visual_tokens(regions, out.at("image_embeds").size(1) - 1), out.at("image_embeds"), kOutputTolerance);
+  check_close("image_embeds", test::visual_rows(regions, out.at("image_embeds").size(1) - 1), out.at("image_embeds"), kOutputTolerance);
   check_close("image_feat", regions.features, out.at("image_feat"), kOutputTolerance);
   if (out.count("image_embeds_fullatts") > 0) {
     check_close("image_embeds_fullatts", pass.image().embeds.index_select(0, run.batch.text_to_image), out.at("image_embeds_fullatts"), kOutputTolerance);

@@ -131,7 +131,7 @@ TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
   expect(train("train.stpes=5"), 2, {"train.stpes: unknown key (did you mean \"steps\"?)"});
   expect(train("train.steps=many"), 2, {"train.steps: expected a whole number, got \"many\""});
   expect(train("train.precision=fp8"), 2, {"one of fp32, bf16"});
-  expect(train("model.vision.options.heads=3"), 2, {"argument 'model.vision.options.heads=3'", "width: must be a multiple of heads"});
+  expect(train("model.vision.options.heads=3"), 2, {"argument 'model.vision.options.heads=3'", "width: expected a multiple of heads 3"});
   expect({"train", "nothing.yaml"}, 2, {"nothing.yaml: cannot open"});
   expect({"train"}, 2, {"CONFIG is required"});
   expect({"tarin", "config.yaml"}, 2, {"tarin"});

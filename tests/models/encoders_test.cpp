@@ -195,7 +195,7 @@ TEST_CASE("a convolutional stem makes the patches that its channels say", "[mode
   const auto pass = model->begin(batch_with(1));
   CHECK(pass->image().embeds.sizes() == at::IntArrayRef{2, 1 + kGrid * kGrid, kWidth});
   options.stem_channels = {4};
-  CHECK_THROWS_WITH(make_vision_encoder(options), Catch::Contains("a patch of 8 needs 2 numbers, got 1"));
+  CHECK_THROWS_WITH(make_vision_encoder(options), Catch::Contains("stem_channels: expected 2 numbers for a patch of 8, got 1"));
   options.stem_channels = {};
   options.patch_size = 16;
   options.image_size = 40;

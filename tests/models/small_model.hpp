@@ -11,6 +11,7 @@
 #include "fgvl/losses/foil_matching.hpp"
 #include "fgvl/losses/masked_language.hpp"
 #include "fgvl/losses/matching.hpp"
+#include "fgvl/models/beit.hpp"
 #include "fgvl/models/bert.hpp"
 #include "fgvl/models/clip_text.hpp"
 #include "fgvl/models/clip_vit.hpp"
@@ -25,11 +26,11 @@ namespace fgvl::models {
 constexpr std::int64_t kImage = 32, kPatch = 8, kGrid = 4, kWidth = 16, kVocabulary = 40;
 
 /// A model of a few thousand weights around `vision`.
-inline ModelPtr make(const VisionEncoderPtr& vision, double dropout = 0, Norm norm = Norm::kPost) {
+inline ModelPtr make(const VisionEncoderPtr& vision, double dropout = 0, Norm norm = Norm::kPost, bool gradient_checkpointing = false) {
   const BertOptions text{.width = kWidth, .layers = 1, .heads = 2, .mlp_width = 32, .max_tokens = 8, .dropout = dropout, .attention_dropout = dropout, .norm = norm};
   const BertFusionOptions fusion{.layers = 2, .heads = 2, .mlp_width = 32, .dropout = dropout, .attention_dropout = dropout, .norm = norm};
   return make_region_vlm({vision, make_text_encoder(text, {.vocab_size = kVocabulary}), make_fusion_encoder(fusion, {.text_width = kWidth, .vision_width = kWidth})},
-                         {.embed_dim = 8, .initializer_range = std::nullopt}, /*seed=*/3);
+                         {.embed_dim = 8, .initializer_range = std::nullopt, .gradient_checkpointing = gradient_checkpointing}, /*seed=*/3);
 }
 
 inline ModelPtr make(bool clip, double dropout = 0, Norm norm = Norm::kPost) {
@@ -52,7 +53,10 @@ inline std::vector<std::pair<std::string, VisionEncoderPtr>> every_vision(double
           {"deit", make_vision_encoder(DeitOptions{
                        .image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_ratio = 2, .local_attn_depth = 1, .drop_path = drop_path})},
           {"swin", make_vision_encoder(SwinOptions{
-                       .image_size = kImage, .patch_size = 4, .width = kWidth / 2, .depths = {2, 2}, .heads = {2, 2}, .window = 3, .mlp_ratio = 2, .drop_path = drop_path})}};
+                       .image_size = kImage, .patch_size = 4, .width = kWidth / 2, .depths = {2, 2}, .heads = {2, 2}, .window = 3, .mlp_ratio = 2, .drop_path = drop_path})},
+          {"beit", make_vision_encoder(BeitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_ratio = 2, .drop_path = drop_path})},
+          {"beit, shared positions", make_vision_encoder(BeitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 2, .heads = 2, .mlp_ratio = 2, .init_values = 0,
+                                                                    .relative_positions = RelativePositions::kShared, .drop_path = drop_path})}};
 }
 
 /// `regions` boxes over each of two images, one caption each, one foil.

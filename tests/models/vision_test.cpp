@@ -1,9 +1,11 @@
 // Swin's windows, regions that share a sequence, and stochastic depth.
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include <torch/torch.h>
 
+#include "fgvl/core/config.hpp"
 #include "models/dropout.hpp"
 #include "models/small_model.hpp"
 #include "models/swin_windows.hpp"
@@ -102,21 +104,25 @@ TEST_CASE("a region's numbers do not depend on the other regions of its picture"
   }
 }
 
-TEST_CASE("a swin's region is fused with the mean of its patches as [CLS], and its image's tokens are projected once", "[models]") {
+TEST_CASE("a swin's or a beit's region is fused with the mean of its patches as [CLS], and its image's tokens are projected once", "[models]") {
   torch::NoGradGuard guard;
-  const ModelPtr model = make(every_vision().back().second);
-  model->eval();
-  const RegionBatch batch = batch_with(3);
-  const auto pass = model->begin(batch);
-  const RegionFeatures& regions = pass->regions();
   constexpr std::int64_t kPatches = kGrid * kGrid;
-  CHECK(regions.sequences.sizes() == at::IntArrayRef{2, 1 + kPatches + 3, kWidth});
-  for (std::int64_t row = 0; row < batch.text_count(); ++row) {
-    const Tensor shown = regions.sequences[row / 4].index({regions.mask[row]});
-    const Tensor patches = regions.sequences[row / 4].slice(0, 1, 1 + kPatches).index({regions.mask[row].slice(0, 1, 1 + kPatches)});
-    const Tensor cls = row % 4 == 0 ? shown[0] : shown[shown.size(0) - 1];
-    CHECK(shown.size(0) == 1 + patches.size(0));
-    CHECK(at::allclose(cls, patches.mean(0), 1e-5, 1e-6));
+  for (const auto& [kind, vision] : every_vision()) {
+    if (kind != "swin" && kind.rfind("beit", 0) != 0) continue;
+    INFO(kind);
+    const ModelPtr model = make(vision);
+    model->eval();
+    const RegionBatch batch = batch_with(3);
+    const auto pass = model->begin(batch);
+    const RegionFeatures& regions = pass->regions();
+    CHECK(regions.sequences.sizes() == at::IntArrayRef{2, 1 + kPatches + 3, kWidth});
+    for (std::int64_t row = 0; row < batch.text_count(); ++row) {
+      const Tensor shown = regions.sequences[row / 4].index({regions.mask[row]});
+      const Tensor patches = regions.sequences[row / 4].slice(0, 1, 1 + kPatches).index({regions.mask[row].slice(0, 1, 1 + kPatches)});
+      const Tensor cls = row % 4 == 0 ? shown[0] : shown[shown.size(0) - 1];
+      CHECK(shown.size(0) == 1 + patches.size(0));
+      CHECK(at::allclose(cls, patches.mean(0), 1e-5, 1e-6));
+    }
   }
 }
 
@@ -149,7 +155,7 @@ TEST_CASE("stochastic depth drops whole rows, keeps the mean, and rises linearly
 TEST_CASE("stochastic depth is a function of the step in training, and absent in evaluation", "[models]") {
   torch::NoGradGuard guard;
   const auto with = every_vision(/*drop_path=*/0.5), without = every_vision();
-  for (const std::size_t kind : {std::size_t{2}, std::size_t{3}}) {
+  for (std::size_t kind = 2; kind < with.size(); ++kind) {
     INFO(with[kind].first);
     const ModelPtr model = make(with[kind].second), plain = make(without[kind].second);
     const RegionBatch batch = batch_with(4);
@@ -179,6 +185,57 @@ TEST_CASE("swin: compute is what the layers' sizes say", "[models]") {
   CHECK(swin->flops_per_image() == patches + first + merging + second);
   CHECK(swin->grid() == 2);
   CHECK(swin->width() == 16);
+}
+
+/// The message of a configuration that makes a model with this vision encoder.
+std::string refusal(const std::string& vision) {
+  const auto document = config::Document::parse("vision: {" + vision + "}", "model.yaml");
+  REQUIRE(document.ok());
+  const auto read = config::read(*document, ModelConfig{});
+  return read.ok() ? "" : std::string(read.status().message());
+}
+
+TEST_CASE("sizes that do not fit are a mistake of the configuration, with file and line", "[models]") {
+  const auto refused = [](const std::string& options, const std::string& message) {
+    INFO(options);
+    CHECK_THAT(refusal(options), Catch::Contains("model.yaml:1: vision.options: " + message));
+  };
+  for (const std::string& kind : std::vector<std::string>{"clip_vit", "deit", "beit", "vit"}) {
+    refused("type: " + kind + ", options: {image_size: 100}", "image_size: expected a multiple of patch_size 16, got 100");
+    refused("type: " + kind + ", options: {heads: 7}", "width: expected a multiple of heads 7, got 768");
+  }
+  for (const std::string& kind : std::vector<std::string>{"clip_vit", "deit"}) refused("type: " + kind + ", options: {layers: 3}", "local_attn_depth: expected at most layers = 3, got 4");
+  refused("type: vit, options: {width: 18, heads: 3}", "width: expected a multiple of 4, got 18");
+  refused("type: vit, options: {image_size: 24, patch_size: 12, stem: conv}", "patch_size: expected a power of two above 1, as a conv stem needs, got 12");
+  refused("type: vit, options: {stem: conv, stem_channels: [8]}", "stem_channels: expected 3 numbers for a patch of 16, got 1");
+  refused("type: swin, options: {image_size: 232}", "image_size: expected a multiple of patch_size * 2^(stages - 1) = 32, got 232");
+  refused("type: swin, options: {heads: [4, 8]}", "heads: expected one number a stage of depths, that is 4, got 2");
+  refused("type: swin, options: {heads: [4, 8, 7, 32]}", "heads: expected a divisor of the width 512 of stage 2, got 7");
+  CHECK(refusal("type: beit, options: {image_size: 384, relative_positions: shared}") == "");
+}
+
+/// Parameters of a vision encoder with `layers` blocks, from those with one and two: every block has the same number, and two are quickly made.
+template <class Options>
+std::int64_t parameter_count(Options options, std::int64_t layers) {
+  const auto count = [&](std::int64_t blocks) {
+    options.layers = blocks;
+    std::int64_t numbers = 0;
+    for (const Tensor& parameter : make_vision_encoder(options)->parameters()) numbers += parameter.numel();
+    return numbers;
+  };
+  const std::int64_t one = count(1);
+  return one + (layers - 1) * (count(2) - one);
+}
+
+TEST_CASE("CLIP's and X2-VLM's vision towers have the published numbers of parameters", "[models]") {
+  // OpenAI's visual towers: 87,849,216 (B/32), 86,192,640 (B/16) and 303,966,208 (L/14) with the projection of width x embed_dim that is our vision_proj. By layers, for width w, m = 4 w, patch p, P patches:
+  // 3 p^2 w + w + (1 + P) w + 2 * 2 w, and a block 4 (w^2 + w) + 2 w m + m + w + 2 * 2 w.
+  CHECK(parameter_count(ClipVitOptions{.patch_size = 32, .local_attn_depth = 0}, 12) == 87'849'216 - 768 * 512);
+  CHECK(parameter_count(ClipVitOptions{.patch_size = 16, .local_attn_depth = 0}, 12) == 86'192'640 - 768 * 512);
+  CHECK(parameter_count(ClipVitOptions{.patch_size = 14, .width = 1024, .heads = 16, .mlp_width = 4096, .local_attn_depth = 0}, 24) == 303'966'208 - 1024 * 768);
+  // BEiT-2 base, 14 x 14 patches: class token, patch map, fc_norm; a block has two norms, queries, keys and values with two biases, their output, the MLP, two scales, and 27^2 + 3 offsets of 12 heads.
+  constexpr std::int64_t w = 768, m = 4 * w;
+  CHECK(parameter_count(BeitOptions{}, 12) == w + 3 * 16 * 16 * w + w + 2 * w + 12 * (2 * 2 * w + 3 * w * w + 2 * w + w * w + w + 2 * w * m + m + w + 2 * w + (27 * 27 + 3) * 12));
 }
 
 }  // namespace

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include <c10/util/Exception.h>
-#include <torch/nn/module.h>
 
 #include "fgvl/core/registry.hpp"
 #include "fgvl/core/tensor.hpp"
+#include "fgvl/models/encoder.hpp"
 #include "fgvl/models/text_encoder.hpp"
 
 namespace fgvl::models {
@@ -30,7 +30,7 @@ struct FusionPairs {
 };
 
 /// Text tokens that attend to one another and to visual tokens.
-class FusionEncoder : public torch::nn::Module {
+class FusionEncoder : public Encoder {
  public:
   virtual std::int64_t width() const = 0;  ///< D; 0: there is no fusion, and the functions below throw c10::Error
   /// `sequences` [S, tokens, Dv]: VisualTokens::sequences.

@@ -22,6 +22,7 @@ struct RegionVlmOptions {
   std::optional<double> initializer_range = 0.02;  ///< standard deviation of new weights; absent: uniform by fan-in
   bool box_head = true;                            ///< false: a model that predicts no boxes (ALBEF, BLIP, PEVL); predicted_boxes() then throws c10::Error
   bool projection_bias = true;                   ///< of vision_proj and text_proj; CLIP's have none
+  bool gradient_checkpointing = false;           ///< of all three encoders; see Encoder
 };
 
 /// An X-VLM-style model: three encoders, projections to the common space (`vision_proj`, `text_proj`) and, with fusion and unless switched off, a box head (`bbox_head`).

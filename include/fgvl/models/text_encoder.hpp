@@ -4,17 +4,16 @@
 #include <optional>
 #include <string>
 
-#include <torch/nn/module.h>
-
 #include "fgvl/core/registry.hpp"
 #include "fgvl/core/tensor.hpp"
+#include "fgvl/models/encoder.hpp"
 
 namespace fgvl::models {
 
 class Dropout;
 
 /// Token ids to text embeds.
-class TextEncoder : public torch::nn::Module {
+class TextEncoder : public Encoder {
  public:
   virtual std::int64_t width() const = 0;       ///< D
   virtual std::int64_t vocab_size() const = 0;  ///< V

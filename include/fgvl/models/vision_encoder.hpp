@@ -1,10 +1,9 @@
 #pragma once
 #include <memory>
 
-#include <torch/nn/module.h>
-
 #include "fgvl/core/registry.hpp"
 #include "fgvl/core/tensor.hpp"
+#include "fgvl/models/encoder.hpp"
 
 namespace fgvl::models {
 
@@ -28,7 +27,7 @@ struct VisualTokens {
 };
 
 /// Images to visual tokens. Runs once a batch, however many regions the images have.
-class VisionEncoder : public torch::nn::Module {
+class VisionEncoder : public Encoder {
  public:
   virtual std::int64_t width() const = 0;        ///< Dv
   virtual std::int64_t image_size() const = 0;   ///< pixels a side
@@ -42,7 +41,7 @@ class VisionEncoder : public torch::nn::Module {
 using VisionEncoderPtr = std::shared_ptr<VisionEncoder>;
 
 using VisionEncoderRegistry = Registry<VisionEncoderPtr>;
-/// Ours: vit, clip_vit, deit, swin.
+/// Ours: vit, clip_vit, deit, swin, beit.
 std::shared_ptr<VisionEncoderRegistry> builtin_vision_encoders();
 
 }  // namespace fgvl::models

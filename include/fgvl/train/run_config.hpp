@@ -56,6 +56,7 @@ config::EnumNames<Precision> enum_names(Precision);
 
 struct TrainOptions {
   std::int64_t steps = 1000;
+  std::vector<std::string> freeze{};   ///< globs of our names or of X-VLM's official ones: parameters that keep the value they start with, and cost no gradient and no optimizer state
   OptimizerOptions optimizer{};
   ScheduleOptions schedule{};
   double clip_norm = 1.0;              ///< largest norm of all gradients together; 0: no clipping

@@ -1,0 +1,18 @@
+#pragma once
+#include <torch/nn/module.h>
+
+namespace fgvl::models {
+
+/// What vision, text and fusion encoders have in common.
+class Encoder : public torch::nn::Module {
+ public:
+  /// Gradient checkpointing (arXiv 1604.06174): in training only what goes into each block is kept, and backward runs the block once more for the rest. Losses and gradients stay what they were, dropout
+  /// included; memory shrinks from about a dozen activations a block to one, for one more forward pass. Gradients of gradients are refused then.
+  void set_gradient_checkpointing(bool on) { gradient_checkpointing_ = on; }
+  bool gradient_checkpointing() const { return gradient_checkpointing_; }
+
+ private:
+  bool gradient_checkpointing_ = false;
+};
+
+}  // namespace fgvl::models
