@@ -1,7 +1,6 @@
 #include "checkpoint_info.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include <absl/strings/str_cat.h>
@@ -12,6 +11,8 @@
 #include "fgvl/core/checkpoint_file.hpp"
 #include "fgvl/core/glob.hpp"
 #include "fgvl/models/name_map.hpp"
+#include "fgvl/train/import.hpp"
+#include "model_settings.hpp"
 
 namespace fgvl::app {
 namespace {
@@ -39,49 +40,18 @@ std::string module_of(const std::string& name) {
   return name.substr(0, end);
 }
 
-const Tensor* find(const CheckpointFile& file, const std::string& name) {
-  const auto found = std::find_if(file.tensors.begin(), file.tensors.end(), [&](const auto& entry) { return entry.first == name; });
-  return found == file.tensors.end() ? nullptr : &found->second;
-}
-
-std::int64_t extent(const Tensor* tensor, std::int64_t dimension) { return tensor != nullptr && tensor->dim() > dimension ? tensor->size(dimension) : 0; }
-
-/// Layers below `prefix`: one more than the largest number.
-std::int64_t layers_below(const std::vector<std::string>& names, const std::string& prefix) {
-  std::int64_t layers = 0;
-  for (const std::string& name : names) {
-    if (name.rfind(prefix, 0) == 0) layers = std::max<std::int64_t>(layers, std::atoll(name.c_str() + prefix.size()) + 1);
+/// What it takes to use the file, and what to type.
+void print_next(const std::string& path, const train::Recognised& recognised) {
+  if (recognised.family == nullptr) return;
+  if (recognised.family->rules.empty() || !recognised.model.problems.empty()) {
+    absl::PrintF("to run     this version cannot use it%s%s\n", recognised.model.problems.empty() ? "" : ": ", absl::StrJoin(recognised.model.problems, "; "));
+    return;
   }
-  return layers;
-}
-
-/// The sizes of an X-VLM, read off its tensors under official or our names.
-void print_xvlm(const CheckpointFile& file, const std::vector<std::string>& names, bool ours) {
-  const std::string model = ours ? "model." : "", text = ours ? "model.text_encoder." : "text_encoder.bert.", vision = model + "vision_encoder.";
-  const std::int64_t text_layers = models::text_layers_of(names);
-  const std::int64_t fusion_layers = ours ? layers_below(names, "model.fusion_encoder.layer.") : layers_below(names, "text_encoder.bert.encoder.layer.") - text_layers;
-  const Tensor* words = find(file, text + "embeddings.word_embeddings.weight");
-  absl::PrintF("text       %d layers + %d fusion layers, %d wide, %d words, texts of up to %d tokens\n", text_layers, fusion_layers, extent(words, 1), extent(words, 0),
-               extent(find(file, text + "embeddings.position_embeddings.weight"), 0));
-  std::string kind = "unknown";
-  std::int64_t patch = 0, patches = 0, layers = 0;
-  if (const Tensor* clip = find(file, vision + "patch_embed.weight"); find(file, vision + "class_embedding") != nullptr) {
-    kind = "CLIP-ViT";
-    patch = extent(clip, 2);
-    patches = extent(find(file, vision + "pos_embed.weight"), 0) - 1;
-    layers = layers_below(names, vision + "encoder.layers.");
-  } else if (find(file, vision + "layers.0.blocks.0.attn.relative_position_bias_table") != nullptr) {
-    kind = "Swin";
-    layers = layers_below(names, vision + "layers.");
-  } else if (find(file, vision + "cls_token") != nullptr || find(file, vision + "pos_embed") != nullptr) {
-    kind = "ViT";
-    patch = extent(find(file, vision + "patch_embed.proj.weight"), 2);
-    patches = extent(find(file, vision + "pos_embed"), 1) - 1;
-    layers = layers_below(names, vision + "blocks.");
+  std::string command = absl::StrCat("fgvl import ", path, " FOLDER --vocabulary vocab.txt");
+  for (const models::Setting& setting : recognised.settings) {
+    if (setting.source == models::SettingSource::kUnknown) absl::StrAppend(&command, " ", setting.key, "=...");
   }
-  absl::PrintF("vision     %s, %d %s, output %d wide", kind, layers, kind == "Swin" ? "stages" : "layers", extent(find(file, model + "vision_proj.weight"), 1));
-  if (patch > 0 && patches > 0) absl::PrintF(", patches of %d, images of %d", patch, patch * static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(patches)))));
-  absl::PrintF("\nembedding  %d wide\n", extent(find(file, model + "vision_proj.weight"), 0));
+  absl::PrintF("to run     the vocabulary of %d words that it was trained with\nnext       %s\n", recognised.model.vocab_size, command);
 }
 
 void print_not_finite(const CheckpointFile& file) {
@@ -102,14 +72,13 @@ void print_not_finite(const CheckpointFile& file) {
 
 absl::StatusOr<ExitCode> checkpoint_info(const std::string& path) {
   FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint(path));
-  const std::vector<std::string> names = models::names_of(file.tensors);
-  const models::NameMap* map = models::recognise(names);
+  const train::Recognised recognised = train::recognise(file);
+  const models::NameMap* map = recognised.family;
   absl::PrintF("weights    %s\n", absl::StrJoin(file.files, ", "));
   absl::PrintF("format     %s", format_name(file.format));
   if (!file.section.empty()) absl::PrintF(", under \"%s\"", file.section);
   if (!file.others.empty()) absl::PrintF("; not weights: %s", absl::StrJoin(file.others, ", "));
   absl::PrintF("\nfamily     %s\n", map == nullptr ? "unknown" : map->title);
-  if (map != nullptr && (map->family == "xvlm" || map->family == "fgvl")) print_xvlm(file, names, map->family == "fgvl");
   if (!file.config_json.empty()) absl::PrintF("config     %d bytes of JSON came with the weights\n", file.config_json.size());
   for (const auto& [key, value] : file.metadata) {
     if (key != "config") absl::PrintF("metadata   %s: %s\n", key, value);
@@ -129,10 +98,13 @@ absl::StatusOr<ExitCode> checkpoint_info(const std::string& path) {
     total += tensor.numel();
     bytes += static_cast<double>(tensor.nbytes());
   }
-  absl::PrintF("tensors    %d (%s)\n\nparameters\n", file.tensors.size(), absl::StrJoin(dtypes, ", ", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.second, " ", entry.first); }));
+  absl::PrintF("tensors    %d (%s)\n", file.tensors.size(), absl::StrJoin(dtypes, ", ", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.second, " ", entry.first); }));
+  print_settings(recognised.settings);
+  absl::PrintF("\nparameters\n");
   for (const auto& [module, count] : modules) absl::PrintF("  %-24s %12d\n", module, count);
   absl::PrintF("  %-24s %12d\n\nmemory: %.1f MiB to run, %.1f MiB to train (weights, gradients and optimizer; activations come on top)\n", "total", total, bytes / kMega,
                kTrainingBytes * static_cast<double>(total) / kMega);
+  print_next(path, recognised);
   print_not_finite(file);
   return ExitCode::kOk;
 }

@@ -19,6 +19,7 @@ void add_scenes(CLI::App& app, Command& chosen);
 void add_demo(CLI::App& app, Command& chosen);
 void add_info(CLI::App& app, Command& chosen);
 void add_convert(CLI::App& app, Command& chosen);
+void add_import(CLI::App& app, Command& chosen);
 void add_config_reference(CLI::App& app, Command& chosen);
 
 /// Everything that a configuration file of this program may name.

@@ -55,7 +55,7 @@ absl::StatusOr<Renamed> renamed(const Arguments& arguments, const CheckpointFile
 absl::StatusOr<ExitCode> convert(const Arguments& arguments) {
   const std::string extension = std::filesystem::path(arguments.out).extension().string();
   const bool safetensors = extension == ".safetensors", flat = extension == ".bin", torch = flat || extension == ".th" || extension == ".pt" || extension == ".pth";
-  if (!safetensors && !torch) return absl::InvalidArgumentError(absl::StrCat(arguments.out, ": what to write is chosen by the ending: .safetensors, .th, .pt, .pth or .bin"));
+  if (!safetensors && !torch) return absl::InvalidArgumentError(absl::StrCat(arguments.out, ": what to write is chosen by the ending: .safetensors, .th, .pt, .pth or .bin (a folder that ground, score and rank use is made by `fgvl import`)"));
   std::error_code error;
   if (std::filesystem::equivalent(arguments.in, arguments.out, error)) return absl::InvalidArgumentError(absl::StrCat(arguments.out, ": would replace what is read"));
   FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint(arguments.in));

@@ -62,12 +62,13 @@ int run(int argc, char** argv) {
   add_scenes(app, chosen);
   add_info(app, chosen);
   add_convert(app, chosen);
+  add_import(app, chosen);
   add_config_reference(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& error) {
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
-      return fail(std::string("no subcommand '") + argv[1] + "'; there are train, eval, ground, score, rank, demo, scenes, info, convert and config-reference", ExitCode::kUsage);
+      return fail(std::string("no subcommand '") + argv[1] + "'; there are train, eval, ground, score, rank, demo, scenes, info, convert, import and config-reference", ExitCode::kUsage);
     }
     app.exit(error);
     return finish(ExitCode::kUsage);

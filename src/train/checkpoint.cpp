@@ -66,6 +66,42 @@ absl::StatusOr<Manifest> read_manifest(const std::string& folder) {
   return manifest;
 }
 
+absl::Status write_beside(const fs::path& beside, std::int64_t step, const CheckpointFiles& files) {
+  std::error_code error;
+  fs::remove_all(beside, error);
+  fs::create_directories(beside, error);
+  if (error) return checkpoint_error(beside.string(), absl::StrCat("cannot create: ", error.message()));
+  nlohmann::ordered_json manifest = {{"format", kFormat}, {"step", step}, {"files", nlohmann::ordered_json::object()}};
+  for (const auto& [name, content] : files) {
+    FGVL_RETURN_IF_ERROR(as_checkpoint_error(write_file_atomically((beside / name).string(), content)));
+    manifest["files"][name] = {{"size", content.size()}, {"xxh64", hash_bytes(content)}};
+  }
+  return as_checkpoint_error(write_file_atomically((beside / kManifest).string(), manifest.dump(2) + "\n"));
+}
+
+/// Writes to `beside`, which is this library's own, and renames.
+absl::Status put_in_place(const fs::path& folder, const fs::path& beside, std::int64_t step, const CheckpointFiles& files, bool replace) {
+  const fs::path parent_path = folder.has_parent_path() ? folder.parent_path() : fs::path(".");
+  std::error_code error;
+  const absl::Status written = write_beside(beside, step, files);
+  if (!written.ok()) {
+    fs::remove_all(beside, error);
+    return written;
+  }
+  if (replace) fs::remove_all(folder, error);
+  fs::rename(beside, folder, error);
+  if (error) {
+    const std::string reason = error.message();
+    fs::remove_all(beside, error);
+    return checkpoint_error(folder.string(), absl::StrCat("cannot rename into place: ", reason));
+  }
+  if (const int parent = ::open(parent_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); parent >= 0) {
+    ::fsync(parent);
+    ::close(parent);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::int64_t checkpoint_step(const std::string& folder) {
@@ -74,33 +110,15 @@ std::int64_t checkpoint_step(const std::string& folder) {
   return name.rfind("step_", 0) == 0 && absl::SimpleAtoi(name.substr(5), &step) ? step : -1;
 }
 
+absl::Status write_checkpoint_folder(const std::string& folder, std::int64_t step, const CheckpointFiles& files) {
+  const fs::path path(folder);
+  return put_in_place(path, path.parent_path() / ("." + path.filename().string() + ".fgvl_partial"), step, files, /*replace=*/false);
+}
+
 absl::Status write_checkpoint(const std::string& checkpoints_folder, std::int64_t step, const CheckpointFiles& files, std::int64_t keep) {
-  const fs::path folder = fs::path(checkpoints_folder) / absl::StrCat("step_", step), beside = folder.string() + ".tmp";
+  const fs::path folder = fs::path(checkpoints_folder) / absl::StrCat("step_", step);
+  FGVL_RETURN_IF_ERROR(put_in_place(folder, folder.string() + ".tmp", step, files, /*replace=*/true));
   std::error_code error;
-  fs::remove_all(beside, error);
-  fs::create_directories(beside, error);
-  if (error) return checkpoint_error(beside.string(), absl::StrCat("cannot create: ", error.message()));
-  nlohmann::ordered_json manifest = {{"format", kFormat}, {"step", step}, {"files", nlohmann::ordered_json::object()}};
-  for (const auto& [name, content] : files) {
-    const absl::Status written = write_file_atomically((beside / name).string(), content);
-    if (!written.ok()) {
-      fs::remove_all(beside, error);
-      return as_checkpoint_error(written);
-    }
-    manifest["files"][name] = {{"size", content.size()}, {"xxh64", hash_bytes(content)}};
-  }
-  const absl::Status written = write_file_atomically((beside / kManifest).string(), manifest.dump(2) + "\n");
-  if (!written.ok()) {
-    fs::remove_all(beside, error);
-    return as_checkpoint_error(written);
-  }
-  fs::remove_all(folder, error);
-  fs::rename(beside, folder, error);
-  if (error) return checkpoint_error(folder.string(), absl::StrCat("cannot rename into place: ", error.message()));
-  if (const int parent = ::open(checkpoints_folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); parent >= 0) {
-    ::fsync(parent);
-    ::close(parent);
-  }
   // What was just written is one of those kept, whatever else lies there.
   auto others = checkpoints_in(checkpoints_folder);
   std::erase_if(others, [&](const auto& other) { return other.first == step; });

@@ -10,8 +10,10 @@ namespace fgvl::train {
 /// Everything of a run that a checkpoint holds, file by file.
 using CheckpointFiles = std::map<std::string, std::string>;
 
-/// Writes `files` and their manifest to `checkpoints_folder`/step_<step>: into a folder beside, synced, then renamed. Keeps this one and the newest
-/// others, `keep` in all.
+/// Writes `files` and their manifest to `folder`: into a folder beside, synced, then renamed. A folder of that name must be empty or absent (exit code 4).
+absl::Status write_checkpoint_folder(const std::string& folder, std::int64_t step, const CheckpointFiles& files);
+
+/// Writes a run's checkpoint, `checkpoints_folder`/step_<step>, in place of one that was there. Keeps this one and the newest others, `keep` in all.
 absl::Status write_checkpoint(const std::string& checkpoints_folder, std::int64_t step, const CheckpointFiles& files, std::int64_t keep);
 
 /// Removes checkpoints of later steps than `step`, and what an interrupted write left: a run that goes on from `step` has none of them.

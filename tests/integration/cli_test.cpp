@@ -94,7 +94,7 @@ TEST_CASE("weights are described and converted, and hostile ones end with exit c
     CHECK(outcome.code == code);
     for (const std::string& part : parts) CHECK_THAT(outcome.output, Catch::Contains(part));
   };
-  expect({"info", "official.th"}, 0, {"PyTorch (zip), under \"model\"", "X-VLM", "1 layers + 1 fusion layers, 2 wide, 5 words", "NOT FINITE", "vision_proj.weight: 1 of 4"});
+  expect({"info", "official.th"}, 0, {"PyTorch (zip), under \"model\"", "X-VLM", "text       bert, width 2, ", "to run     this version cannot use it: its vision encoder is of a kind", "NOT FINITE", "vision_proj.weight: 1 of 4"});
   expect({"convert", "official.th", "ours.safetensors", "--names", "fgvl"}, 0, {"6 tensors, safetensors"});
   expect({"info", "ours.safetensors"}, 0, {"family     fgvl", "model.fusion_encoder"});
   expect({"convert", "ours.safetensors", "back.th", "--names", "xvlm"}, 0, {"7 tensors, PyTorch (zip)"});
