@@ -11,6 +11,7 @@
 #include "core/bounded_json.hpp"
 #include "core/mapped_file.hpp"
 #include "core/safetensors_header.hpp"
+#include "core/shard_index.hpp"
 #include "core/stored_views.hpp"
 #include "core/torch_file.hpp"
 
@@ -18,7 +19,6 @@ namespace fgvl {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 /// Names that share a storage repeat its bytes when they are copied. Real models tie a tensor to one or two others; a file of tensors that are all the whole of it is an attack.
 constexpr std::uint64_t kMostRepeats = 16;
@@ -52,7 +52,7 @@ absl::Status check_total(const NamedTensors& tensors, std::uint64_t file_size) {
   std::uint64_t total = 0;
   for (const auto& [name, tensor] : tensors) {
     total += tensor.nbytes();
-    if (total / kMostRepeats > file_size) return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\": the tensors up to here are more than ", kMostRepeats, " times as large as the file; they share storages too often"));
+    if (total / kMostRepeats > file_size) return absl::InvalidArgumentError(absl::StrCat("tensor \"", shown(name), "\": the tensors up to here are more than ", kMostRepeats, " times as large as the file; they share storages too often"));
   }
   return absl::OkStatus();
 }
@@ -63,6 +63,7 @@ absl::Status add_torch(const std::shared_ptr<const MappedFile>& file, Checkpoint
   FGVL_ASSIGN_OR_RETURN(NamedTensors tensors, stored_views(file, parsed.tensors, parsed.big_endian));
   FGVL_ASSIGN_OR_RETURN(NamedTensors constants, stored_views(file, parsed.constants, parsed.big_endian));
   FGVL_RETURN_IF_ERROR(check_total(tensors, file->bytes().size()));
+  FGVL_RETURN_IF_ERROR(check_total(constants, file->bytes().size()));
   checkpoint.tensors.insert(checkpoint.tensors.end(), tensors.begin(), tensors.end());
   checkpoint.constants.insert(checkpoint.constants.end(), constants.begin(), constants.end());
   checkpoint.section = parsed.section;
@@ -77,7 +78,7 @@ absl::Status add_safetensors(const std::shared_ptr<const MappedFile>& file, Chec
   FGVL_ASSIGN_OR_RETURN(NamedTensors tensors, stored_views(file, parsed.tensors, /*big_endian=*/false));
   checkpoint.tensors.insert(checkpoint.tensors.end(), tensors.begin(), tensors.end());
   checkpoint.metadata.insert(parsed.metadata.begin(), parsed.metadata.end());
-  if (const auto config = parsed.metadata.find("config"); config != parsed.metadata.end() && parse_bounded_json(config->second).is_object()) checkpoint.config_json = config->second;
+  if (const auto config = parsed.metadata.find("config"); config != parsed.metadata.end() && is_bounded_json_object(config->second)) checkpoint.config_json = config->second;
   return absl::OkStatus();
 }
 
@@ -99,18 +100,9 @@ absl::Status add_weights(const std::string& path, const std::shared_ptr<const Ma
 }
 
 absl::Status add_shards(const std::string& path, std::string_view text, CheckpointFile& checkpoint) {
-  const Json index = parse_bounded_json(text);
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object() || index["weight_map"].empty()) return refused(path, "JSON without a `weight_map`: neither weights nor an index of shards");
-  std::map<std::string, std::set<std::string>> shards;  // file -> names
-  for (const auto& [name, file] : index["weight_map"].items()) {
-    if (!file.is_string()) return refused(path, absl::StrCat("tensor \"", name, "\": its shard is not a text"));
-    const std::string shard = file.get<std::string>();
-    if (shard.empty() || shard == "." || shard == ".." || shard.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
-      return refused(path, absl::StrCat("tensor \"", name, "\": the shard \"", absl::CHexEscape(shard), "\" must be a file beside the index"));
-    }
-    shards[shard].insert(name);
-  }
-  for (const auto& [shard, names] : shards) {
+  const absl::StatusOr<ShardIndex> shards = parse_shard_index(text);
+  if (!shards.ok()) return in_file(path, shards.status());
+  for (const auto& [shard, names] : *shards) {
     const std::string file_path = (fs::path(path).parent_path() / shard).string();
     FGVL_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, MappedFile::open(file_path));
     const std::size_t before = checkpoint.tensors.size();
@@ -118,11 +110,11 @@ absl::Status add_shards(const std::string& path, std::string_view text, Checkpoi
     std::set<std::string> found;
     for (std::size_t i = before; i < checkpoint.tensors.size(); ++i) {
       const std::string& name = checkpoint.tensors[i].first;
-      if (names.count(name) == 0) return refused(file_path, absl::StrCat("tensor \"", name, "\" is not in this shard by the index ", path));
+      if (names.count(name) == 0) return refused(file_path, absl::StrCat("tensor \"", shown(name), "\" is not in this shard by the index ", path));
       found.insert(name);
     }
     for (const std::string& name : names) {
-      if (found.count(name) == 0) return refused(file_path, absl::StrCat("tensor \"", name, "\" is missing; the index ", path, " says that it is here"));
+      if (found.count(name) == 0) return refused(file_path, absl::StrCat("tensor \"", shown(name), "\" is missing; the index ", path, " says that it is here"));
     }
   }
   return absl::OkStatus();
@@ -149,7 +141,7 @@ absl::StatusOr<CheckpointFile> open_folder(const std::string& path) {
     const std::string config_path = (fs::path(path) / "config.json").string();
     if (fs::exists(config_path, error)) {
       FGVL_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> config, MappedFile::open(config_path));
-      if (!parse_bounded_json(config->bytes()).is_object()) return refused(config_path, "not a JSON object");
+      if (!is_bounded_json_object(config->bytes())) return refused(config_path, "not a JSON object");
       checkpoint.config_json = std::string(config->bytes());
     }
     return checkpoint;

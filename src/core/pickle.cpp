@@ -4,38 +4,9 @@
 #include <bit>
 #include <cstring>
 
-#include <absl/strings/escaping.h>
 #include <absl/strings/str_cat.h>
 
-namespace fgvl {
-
-absl::Status check_view(const StoredTensor& tensor) {
-  const std::uint64_t elements = tensor.storage_bytes / element_size(tensor.type);
-  if (tensor.shape.size() > kMaxDimensions) return absl::InvalidArgumentError(absl::StrCat(tensor.shape.size(), " dimensions, at most ", kMaxDimensions, " are read"));
-  if (tensor.shape.size() != tensor.strides.size()) return absl::InvalidArgumentError(absl::StrCat(tensor.shape.size(), " dimensions but ", tensor.strides.size(), " strides"));
-  std::uint64_t count = 1, last = tensor.first;
-  bool overflow = false;
-  for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
-    if (tensor.shape[i] < 0) return absl::InvalidArgumentError(absl::StrCat("negative size ", tensor.shape[i]));
-    if (tensor.strides[i] < 0) return absl::InvalidArgumentError(absl::StrCat("negative stride ", tensor.strides[i]));
-    // Also of tensors without elements: whoever computes their contiguous strides multiplies the other sizes.
-    overflow = overflow || __builtin_mul_overflow(count, static_cast<std::uint64_t>(std::max<std::int64_t>(1, tensor.shape[i])), &count);
-  }
-  overflow = overflow || count > INT64_MAX / 8;  // in bytes, of the widest type
-  const bool empty = std::find(tensor.shape.begin(), tensor.shape.end(), 0) != tensor.shape.end();
-  if (empty && !overflow) return absl::OkStatus();
-  for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
-    std::uint64_t step = 0;
-    overflow = overflow || __builtin_mul_overflow(static_cast<std::uint64_t>(tensor.shape[i] - 1), static_cast<std::uint64_t>(tensor.strides[i]), &step);
-    overflow = overflow || __builtin_add_overflow(last, step, &last);
-  }
-  if (overflow) return absl::InvalidArgumentError("its sizes and strides exceed 64 bits");
-  if (last >= elements) return absl::InvalidArgumentError(absl::StrCat("its last element is number ", last, " of a storage that holds ", elements));
-  if (count > elements) return absl::InvalidArgumentError(absl::StrCat("its ", count, " elements repeat a storage of ", elements));
-  return absl::OkStatus();
-}
-
-namespace pickle {
+namespace fgvl::pickle {
 namespace {
 
 enum class Name : std::int64_t {
@@ -104,7 +75,7 @@ class Machine {
       const auto opcode = static_cast<unsigned char>(graph_.bytes[position_++]);
       absl::Status status = step(opcode, stopped);
       if (!status.ok()) return status;
-      if (used_ > options_.budget) return wrong(absl::StrCat("the values so far would take ", used_, " bytes of memory; at most ", options_.budget, " are allowed for a file of this size"));
+      if (used_ > options_.budget) return over_budget();
     }
     if (stack_.size() != 1 || !marks_.empty()) return wrong(absl::StrCat("STOP with ", stack_.size(), " values on the stack"));
     graph_.root = stack_.back();
@@ -117,6 +88,8 @@ class Machine {
  private:
   absl::Status wrong(const std::string& what) const { return wrong_at(start_, what); }
   absl::Status wrong_at(std::size_t place, const std::string& what) const { return absl::InvalidArgumentError(absl::StrCat("pickle, byte ", options_.offset + place, ": ", what)); }
+
+  absl::Status over_budget() const { return wrong(absl::StrCat("the values so far would take ", used_, " bytes of memory; at most ", options_.budget, " are allowed for a file of this size")); }
 
   absl::Status need(std::size_t count) const {
     if (graph_.bytes.size() - position_ < count) return wrong(absl::StrCat("needs ", count, " more bytes, ", graph_.bytes.size() - position_, " are left"));
@@ -202,6 +175,7 @@ class Machine {
     if (id >= graph_.bytes.size()) return wrong(absl::StrCat("memo ", id, " in a pickle of ", graph_.bytes.size(), " bytes"));
     if (memo_.size() <= id) {
       used_ += (id + 1 - memo_.size()) * sizeof(Ref);
+      if (used_ > options_.budget) return over_budget();  // before it is taken: one instruction may ask for a lot
       memo_.resize(id + 1, kUnset);
     }
     memo_[id] = *value;
@@ -227,9 +201,12 @@ class Machine {
   }
 
   absl::Status push_name(std::string_view module, std::string_view attribute, std::size_t begin, std::size_t size) {
-    const std::string full = std::string(module) + "." + std::string(attribute);
+    // Compared in place: a long name may be named many times.
+    const auto is = [&](std::string_view full) {
+      return full.size() == module.size() + 1 + attribute.size() && full.substr(0, module.size()) == module && full[module.size()] == '.' && full.substr(module.size() + 1) == attribute;
+    };
     const auto known = [&](const auto& names) -> const KnownName* {
-      const auto found = std::find_if(std::begin(names), std::end(names), [&](const KnownName& name) { return name.text == full; });
+      const auto found = std::find_if(std::begin(names), std::end(names), [&](const KnownName& name) { return is(name.text); });
       return found == std::end(names) ? nullptr : &*found;
     };
     const KnownName* name = known(kNames);
@@ -256,8 +233,7 @@ class Machine {
       push(ref);
       return absl::OkStatus();
     }
-    constexpr std::size_t kShown = 200;
-    return wrong(absl::StrCat("names ", absl::CHexEscape(full.substr(0, kShown)), ", which this reader does not know and never calls; it reads tensors, numbers, texts and plain containers"));
+    return wrong(absl::StrCat("names ", shown(module), ".", shown(attribute), ", which this reader does not know and never calls; it reads tensors, numbers, texts and plain containers"));
   }
 
   absl::Status global() {
@@ -361,7 +337,7 @@ class Machine {
     const Value name = graph_.at(*callee);
     if (name.kind != Kind::kName || is_class(name)) return wrong("calls something that is not one of the known names");
     if (graph_.at(*tuple).kind != Kind::kTuple) return wrong("a call whose arguments are not a tuple");
-    const std::vector<Ref> arguments = graph_.items_of(graph_.at(*tuple));
+    const std::vector<Ref>& arguments = graph_.items_of(graph_.at(*tuple));  // no copy: a long tuple may be an argument many times
     const auto kind = [&](std::size_t i) { return i < arguments.size() ? graph_.at(arguments[i]).kind : Kind::kNone; };
     switch (static_cast<Name>(name.integer)) {
       case Name::kOrderedDict: return make_ordered_dict(arguments);
@@ -573,5 +549,4 @@ std::optional<Ref> Graph::find(const Value& dict, std::string_view key) const {
 
 absl::StatusOr<Graph> parse(std::string_view bytes, const Options& options) { return Machine(bytes, options).run(); }
 
-}  // namespace pickle
-}  // namespace fgvl
+}  // namespace fgvl::pickle

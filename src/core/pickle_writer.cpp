@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include <nlohmann/json.hpp>
+
 namespace fgvl::pickle {
 namespace {
 
@@ -24,6 +26,29 @@ const char* storage_class(ElementType type) {
 void put(std::string& bytes, std::uint64_t value, int count) {
   for (int i = 0; i < count; ++i) bytes += static_cast<char>(value >> (8 * i));
 }
+
+/// Every event of JSON has its instruction.
+class JsonEvents final : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  explicit JsonEvents(Writer& writer) : writer_(writer) {}
+
+  bool start_object(std::size_t) override { return writer_.begin_dict(), true; }
+  bool end_object() override { return writer_.end_dict(), true; }
+  bool start_array(std::size_t) override { return writer_.begin_list(), true; }
+  bool end_array() override { return writer_.end_list(), true; }
+  bool key(std::string& name) override { return writer_.text(name), true; }
+  bool string(std::string& text) override { return writer_.text(text), true; }
+  bool number_integer(number_integer_t value) override { return writer_.integer(value), true; }
+  bool number_unsigned(number_unsigned_t value) override { return value <= INT64_MAX ? number_integer(static_cast<number_integer_t>(value)) : number_float(static_cast<double>(value), {}); }
+  bool number_float(number_float_t value, const std::string&) override { return writer_.number(value), true; }
+  bool null() override { return writer_.none(), true; }
+  bool boolean(bool value) override { return writer_.boolean(value), true; }
+  bool binary(nlohmann::json::binary_t&) override { return false; }  // not of JSON texts
+  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception&) override { return false; }
+
+ private:
+  Writer& writer_;
+};
 
 }  // namespace
 
@@ -89,30 +114,14 @@ void Writer::tensor(const std::string& key, ElementType type, const std::vector<
   bytes_ += 'R';
 }
 
-void Writer::json(const nlohmann::ordered_json& value) {
-  if (value.is_object()) {
-    begin_dict();
-    for (const auto& [key, item] : value.items()) {
-      text(key);
-      json(item);
-    }
-    end_dict();
-  } else if (value.is_array()) {
-    bytes_ += "](";
-    for (const auto& item : value) json(item);
-    bytes_ += 'e';
-  } else if (value.is_string()) {
-    text(value.get_ref<const std::string&>());
-  } else if (value.is_boolean()) {
-    bytes_ += value.get<bool>() ? '\x88' : '\x89';
-  } else if (value.is_number_integer() && !(value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX)) {
-    integer(value.get<std::int64_t>());
-  } else if (value.is_number()) {
-    bytes_ += 'G';
-    put(bytes_, __builtin_bswap64(std::bit_cast<std::uint64_t>(value.get<double>())), 8);
-  } else {
-    bytes_ += 'N';
-  }
+void Writer::number(double value) {
+  bytes_ += 'G';
+  put(bytes_, __builtin_bswap64(std::bit_cast<std::uint64_t>(value)), 8);
+}
+
+bool Writer::json(std::string_view text) {
+  JsonEvents events(*this);
+  return nlohmann::json::sax_parse(text.begin(), text.end(), &events);
 }
 
 }  // namespace fgvl::pickle

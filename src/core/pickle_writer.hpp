@@ -4,8 +4,6 @@
 #include <string_view>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "core/stored_tensor.hpp"
 
 namespace fgvl::pickle {
@@ -24,8 +22,14 @@ class Writer {
   void end_dict() { bytes_ += 'u'; }
   /// A contiguous tensor that takes the whole storage `key`.
   void tensor(const std::string& key, ElementType type, const std::vector<std::int64_t>& shape);
-  /// Plain JSON: objects become dicts, lists lists.
-  void json(const nlohmann::ordered_json& value);
+  void begin_list() { bytes_ += "]("; }
+  void end_list() { bytes_ += 'e'; }
+  void none() { bytes_ += 'N'; }
+  void boolean(bool value) { bytes_ += value ? '\x88' : '\x89'; }
+  void number(double value);
+  /// JSON as it is read, without a tree in between: objects become dicts, lists lists; of a key that stands twice the last value counts, as in Python. False where the text is no
+  /// JSON: what was written is then unfinished.
+  bool json(std::string_view text);
   std::string finish() { return bytes_ + '.'; }
 
  private:

@@ -32,7 +32,9 @@ absl::StatusOr<Layout> layout(const NamedTensors& tensors, const std::map<std::s
     if (known == nullptr) return absl::InvalidArgumentError(absl::StrCat("safetensors: tensor \"", name, "\" has dtype ", c10::toString(tensor.scalar_type()), ", which the format lacks"));
     result.tensors.push_back(tensor.detach().to(at::kCPU).contiguous());
     const std::uint64_t end = result.data_bytes + result.tensors.back().nbytes();
-    header[name] = {{"dtype", std::string(safetensors_name(*known))}, {"shape", tensor.sizes().vec()}, {"data_offsets", {result.data_bytes, end}}};
+    // Appended, the name being new: [] would search all names before it.
+    nlohmann::ordered_json entry = {{"dtype", std::string(safetensors_name(*known))}, {"shape", tensor.sizes().vec()}, {"data_offsets", {result.data_bytes, end}}};
+    header.get_ref<nlohmann::ordered_json::object_t&>().emplace_back(name, std::move(entry));
     result.data_bytes = end;
   }
   std::string text;

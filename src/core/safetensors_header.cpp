@@ -22,7 +22,7 @@ constexpr NamedType kTypes[] = {{"F64", ElementType::kFloat64}, {"F32", ElementT
 
 absl::Status wrong(const std::string& what) { return absl::InvalidArgumentError(absl::StrCat("not a valid safetensors file: ", what)); }
 
-/// One tensor as its header entry says, before it is checked.
+/// One tensor as its header entry says, complete but not yet checked against the file.
 struct Entry {
   std::string name{};
   std::optional<ElementType> type{};
@@ -50,6 +50,11 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool end_object() override {
+    if (depth_ == 2 && !in_metadata_) {
+      // Here, not when all is read: entries of nothing would take many times the memory of their own text.
+      const Entry& entry = entries.back();
+      if (!entry.type || !entry.shape || entry.offsets.size() != 2) return fail(absl::StrCat(tensor(), "needs dtype, shape and data_offsets [begin, end]"));
+    }
     --depth_;
     done_ = depth_ == 0;
     key_.clear();
@@ -58,11 +63,11 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool key(std::string& name) override {
     if (depth_ == 1) {
       key_ = name;
-      if (!names_.insert(name).second) return fail(absl::StrCat("two entries are named \"", name, "\""));
+      if (!names_.insert(name).second) return fail(absl::StrCat("two entries are named \"", shown(name), "\""));
       return !name.empty() || fail("a tensor without a name");
     }
     field_ = name;
-    return in_metadata_ || name == "dtype" || name == "shape" || name == "data_offsets" || unexpected(absl::StrCat("the key \"", name, "\""));
+    return in_metadata_ || name == "dtype" || name == "shape" || name == "data_offsets" || unexpected(absl::StrCat("the key \"", shown(name), "\""));
   }
   bool start_array(std::size_t) override {
     if (depth_ != 2 || in_metadata_ || in_array_) return unexpected("a list");
@@ -87,17 +92,17 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     for (const NamedType& known : kTypes) {
       if (known.name == text) entries.back().type = known.type;
     }
-    return entries.back().type.has_value() || fail(absl::StrCat("tensor \"", entries.back().name, "\": dtype \"", text.substr(0, 40), "\" is not supported"));
+    return entries.back().type.has_value() || fail(absl::StrCat(tensor(), "dtype \"", shown(text), "\" is not supported"));
   }
   bool number_unsigned(number_unsigned_t value) override {
     if (!in_array_) return unexpected("a number");
     if (field_ == "data_offsets") {
       entries.back().offsets.push_back(value);
-      return entries.back().offsets.size() <= 2 || fail(absl::StrCat("tensor \"", entries.back().name, "\": data_offsets must be [begin, end]"));
+      return entries.back().offsets.size() <= 2 || fail(absl::StrCat(tensor(), "data_offsets must be [begin, end]"));
     }
-    if (value > INT64_MAX) return fail(absl::StrCat("tensor \"", entries.back().name, "\": size ", value, " exceeds 63 bits"));
+    if (value > INT64_MAX) return fail(absl::StrCat(tensor(), "size ", value, " exceeds 63 bits"));
     entries.back().shape->push_back(static_cast<std::int64_t>(value));
-    return entries.back().shape->size() <= kMaxDimensions || fail(absl::StrCat("tensor \"", entries.back().name, "\": more than ", kMaxDimensions, " dimensions"));
+    return entries.back().shape->size() <= kMaxDimensions || fail(absl::StrCat(tensor(), "more than ", kMaxDimensions, " dimensions"));
   }
   bool number_integer(number_integer_t value) override { return unexpected(absl::StrCat("the negative number ", value)); }
   bool number_float(number_float_t, const std::string&) override { return unexpected("a number that is not whole"); }
@@ -109,13 +114,14 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
+  std::string tensor() const { return absl::StrCat("tensor \"", shown(entries.back().name), "\": "); }
   bool fail(std::string what) {
     if (problem.empty()) problem = std::move(what);
     return false;
   }
   bool unexpected(const std::string& what) {
-    const std::string place = depth_ == 2 && !in_metadata_ ? absl::StrCat("tensor \"", entries.back().name, "\": ") : depth_ == 2 ? "__metadata__: " : "";
-    return fail(absl::StrCat(place, what, " is not expected", depth_ == 2 ? absl::StrCat(" under \"", field_, "\"") : ""));
+    const std::string place = depth_ == 2 && !in_metadata_ ? tensor() : depth_ == 2 ? "__metadata__: " : "";
+    return fail(absl::StrCat(place, what, " is not expected", depth_ == 2 ? absl::StrCat(" under \"", shown(field_), "\"") : ""));
   }
 
   int depth_ = 0;
@@ -126,8 +132,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
 /// `data` is where the tensors begin, `data_size` how many bytes they have.
 absl::StatusOr<StoredTensor> checked(Entry& entry, std::uint64_t data, std::uint64_t data_size) {
-  const auto refused = [&](const std::string& what) { return wrong(absl::StrCat("tensor \"", entry.name, "\": ", what)); };
-  if (!entry.type || !entry.shape || entry.offsets.size() != 2) return refused("needs dtype, shape and data_offsets [begin, end]");
+  const auto refused = [&](const std::string& what) { return wrong(absl::StrCat("tensor \"", shown(entry.name), "\": ", what)); };
   const std::uint64_t begin = entry.offsets[0], end = entry.offsets[1];
   if (begin > end || end > data_size) return refused(absl::StrCat("offsets [", begin, ", ", end, ") are outside the ", data_size, " bytes of data"));
   std::uint64_t bytes = element_size(*entry.type);
@@ -142,7 +147,7 @@ absl::StatusOr<StoredTensor> checked(Entry& entry, std::uint64_t data, std::uint
     tensor.strides[i] = stride;
     if (__builtin_mul_overflow(stride, std::max<std::int64_t>(1, tensor.shape[i]), &stride)) stride = 0;  // only where check_view refuses the shape
   }
-  if (absl::Status status = check_view(tensor); !status.ok()) return wrong(absl::StrCat("tensor \"", tensor.name, "\": ", std::string(status.message())));
+  if (absl::Status status = check_view(tensor); !status.ok()) return wrong(absl::StrCat("tensor \"", shown(tensor.name), "\": ", std::string(status.message())));
   return tensor;
 }
 
@@ -176,7 +181,7 @@ absl::StatusOr<SafetensorsHeader> parse_safetensors(std::string_view file) {
   std::sort(in_order.begin(), in_order.end(), [](const StoredTensor* a, const StoredTensor* b) { return std::pair(a->storage_begin, a->storage_bytes) < std::pair(b->storage_begin, b->storage_bytes); });
   std::uint64_t expected = data;
   for (const StoredTensor* tensor : in_order) {
-    if (tensor->storage_begin != expected) return wrong(absl::StrCat("tensor \"", tensor->name, "\" begins at byte ", tensor->storage_begin, " where ", expected, " was expected (overlap or hole)"));
+    if (tensor->storage_begin != expected) return wrong(absl::StrCat("tensor \"", shown(tensor->name), "\" begins at byte ", tensor->storage_begin, " where ", expected, " was expected (overlap or hole)"));
     expected += tensor->storage_bytes;
   }
   if (expected != file.size()) return wrong(absl::StrCat("byte ", expected, ": ", file.size() - expected, " bytes at the end belong to no tensor"));

@@ -16,7 +16,7 @@ struct SafetensorsHeader {
 };
 
 /// The header of a safetensors file (https://github.com/huggingface/safetensors, format section), checked against `file`: header size, dtypes, shapes, offsets, no
-/// name twice, no overlap, no hole. Read event by event, so that a hostile header costs no more memory than its own size. Messages name tensor and byte.
+/// name twice, no overlap, no hole. Read event by event, so that a hostile header costs memory in proportion to what it lists. Messages name tensor and byte.
 absl::StatusOr<SafetensorsHeader> parse_safetensors(std::string_view file);
 
 /// "F32" and so on.

@@ -45,4 +45,7 @@ struct StoredTensor {
 /// The message says what is wrong, without the tensor's name.
 absl::Status check_view(const StoredTensor& tensor);
 
+/// A name out of a file as messages show it: printable and short, whatever the file put into it.
+std::string shown(std::string_view name);
+
 }  // namespace fgvl

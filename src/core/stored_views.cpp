@@ -42,6 +42,15 @@ Tensor storage_tensor(const std::shared_ptr<const MappedFile>& file, const Store
   return copy;
 }
 
+/// Any other byte in a bool is undefined behaviour for the compiler, so that it has to be found here: once for a storage, however many tensors share it.
+absl::Status check_bools(std::string_view file, const StoredTensor& stored) {
+  if (stored.type != ElementType::kBool) return absl::OkStatus();
+  const std::string_view bytes = file.substr(stored.storage_begin, stored.storage_bytes);
+  const auto bad = std::find_if(bytes.begin(), bytes.end(), [](char byte) { return static_cast<unsigned char>(byte) > 1; });
+  if (bad == bytes.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("tensor \"", shown(stored.name), "\": byte ", stored.storage_begin + static_cast<std::uint64_t>(bad - bytes.begin()), " is neither true nor false"));
+}
+
 }  // namespace
 
 at::ScalarType scalar_type(ElementType type) {
@@ -58,14 +67,11 @@ absl::StatusOr<NamedTensors> stored_views(const std::shared_ptr<const MappedFile
   tensors.reserve(stored.size());
   std::map<std::tuple<std::uint64_t, std::uint64_t, ElementType>, Tensor> storages;
   for (const StoredTensor& one : stored) {
-    if (one.type == ElementType::kBool) {
-      // Any other byte in a bool is undefined behaviour for the compiler, so that it has to be found here.
-      const std::string_view bytes = file->bytes().substr(one.storage_begin, one.storage_bytes);
-      const auto bad = std::find_if(bytes.begin(), bytes.end(), [](char byte) { return static_cast<unsigned char>(byte) > 1; });
-      if (bad != bytes.end()) return absl::InvalidArgumentError(absl::StrCat("tensor \"", one.name, "\": byte ", one.storage_begin + static_cast<std::uint64_t>(bad - bytes.begin()), " is neither true nor false"));
-    }
     const auto [found, added] = storages.try_emplace({one.storage_begin, one.storage_bytes, one.type});
-    if (added) found->second = storage_tensor(file, one, big_endian);
+    if (added) {
+      FGVL_RETURN_IF_ERROR(check_bools(file->bytes(), one));
+      found->second = storage_tensor(file, one, big_endian);
+    }
     const bool empty = std::find(one.shape.begin(), one.shape.end(), 0) != one.shape.end();
     tensors.emplace_back(one.name, empty ? at::empty(one.shape, scalar_type(one.type)) : found->second.as_strided(one.shape, one.strides, static_cast<std::int64_t>(one.first)));
   }

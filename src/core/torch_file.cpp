@@ -5,7 +5,6 @@
 #include <map>
 #include <set>
 
-#include <absl/strings/escaping.h>
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
@@ -21,7 +20,7 @@ using pickle::Graph;
 using pickle::Kind;
 using pickle::Ref;
 using pickle::Value;
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr std::string_view kLegacyMagic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);  // torch.serialization.MAGIC_NUMBER, little-endian
 constexpr std::int64_t kLegacyProtocol = 1001;
@@ -29,12 +28,6 @@ constexpr std::int64_t kLegacyProtocol = 1001;
 constexpr std::uint64_t kPickleFloor = 16u << 20;
 
 absl::Status wrong(const std::string& what) { return absl::InvalidArgumentError(what); }
-
-/// Names in messages: printable and short.
-std::string shown(std::string_view name) {
-  constexpr std::size_t kShown = 200;
-  return absl::CHexEscape(std::string(name.substr(0, kShown)));
-}
 
 struct Extent {
   std::uint64_t begin = 0, bytes = 0;
@@ -55,42 +48,87 @@ absl::StatusOr<StoredTensor> stored(const Graph& graph, const Value& value, cons
   return tensor;
 }
 
-/// Plain values as JSON. `budget` bounds the number of values: a small graph of shared lists can stand for a huge tree.
-Json to_json(const Graph& graph, Ref ref, std::size_t& budget) {
-  if (budget == 0) return nullptr;
-  --budget;
-  const Value& value = graph.at(ref);
-  switch (value.kind) {
-    case Kind::kBool: return value.integer != 0;
-    case Kind::kInteger: return value.integer;
-    case Kind::kFloat: return std::isfinite(value.number) ? Json(value.number) : Json(std::isnan(value.number) ? "NaN" : value.number > 0 ? "Infinity" : "-Infinity");
-    case Kind::kText: {
-      const std::string_view text = graph.text(value);
-      budget -= std::min(budget, text.size() / 16);  // texts count by their length: many references to a long one are a large tree too
-      return std::string(text);
+/// Plain values as the text of JSON. A small graph of shared lists and texts can stand for a huge tree: what is written, and every value that is looked at, counts
+/// against a limit. Written as text at once, which needs no tree in memory and no search for keys in it.
+class JsonText {
+ public:
+  JsonText(const Graph& graph, std::size_t limit) : graph_(graph), limit_(limit) {}
+
+  /// False when the limit is reached: the text is then unfinished.
+  bool add(Ref ref) {
+    if (!charge(1)) return false;
+    const Value& value = graph_.at(ref);
+    switch (value.kind) {
+      case Kind::kBool: text_ += value.integer != 0 ? "true" : "false"; return true;
+      case Kind::kInteger: absl::StrAppend(&text_, value.integer); return true;
+      case Kind::kFloat: text_ += std::isfinite(value.number) ? Json(value.number).dump() : std::isnan(value.number) ? "\"NaN\"" : value.number > 0 ? "\"Infinity\"" : "\"-Infinity\""; return true;
+      case Kind::kText: return add_text(graph_.text(value));
+      case Kind::kDtype: return add_text("torch." + std::string(graph_.text(value)));
+      case Kind::kList:
+      case Kind::kTuple: return add_list(graph_.items_of(value));
+      case Kind::kDict: return add_dict(graph_.items_of(value));
+      default: text_ += "null"; return true;
     }
-    case Kind::kDtype: return "torch." + std::string(graph.text(value));
-    case Kind::kList:
-    case Kind::kTuple: {
-      Json list = Json::array();
-      for (const Ref item : graph.items_of(value)) {
-        if (budget == 0) break;
-        list.push_back(to_json(graph, item, budget));
-      }
-      return list;
-    }
-    case Kind::kDict: {
-      Json dict = Json::object();
-      const std::vector<Ref>& items = graph.items_of(value);
-      for (std::size_t i = 0; i + 1 < items.size() && budget > 0; i += 2) {
-        const Value& key = graph.at(items[i]);
-        if (key.kind == Kind::kText) dict[std::string(graph.text(key))] = to_json(graph, items[i + 1], budget);
-        if (key.kind == Kind::kInteger) dict[absl::StrCat(key.integer)] = to_json(graph, items[i + 1], budget);
-      }
-      return dict;
-    }
-    default: return nullptr;
   }
+  std::string take() { return std::move(text_); }
+
+ private:
+  bool charge(std::size_t steps) {
+    steps_ += steps;
+    return text_.size() + steps_ <= limit_;
+  }
+
+  bool add_text(std::string_view text) {
+    if (!charge(text.size())) return false;
+    text_ += Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace);
+    return true;
+  }
+
+  bool add_list(const std::vector<Ref>& items) {
+    text_ += '[';
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (i > 0) text_ += ',';
+      if (!add(items[i])) return false;
+    }
+    text_ += ']';
+    return true;
+  }
+
+  /// As in Python, a key that is set twice keeps its first place and its last value. Keys that are neither texts nor integers are left out.
+  bool add_dict(const std::vector<Ref>& items) {
+    struct Place {
+      std::size_t first, last;
+    };
+    std::map<std::string, Place, std::less<>> places;
+    std::vector<const Place*> order;
+    for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
+      const Value& key = graph_.at(items[i]);
+      if (!charge(1 + (key.kind == Kind::kText ? key.span.size : 0))) return false;
+      if (key.kind != Kind::kText && key.kind != Kind::kInteger) continue;
+      const auto [place, added] = places.try_emplace(key.kind == Kind::kText ? std::string(graph_.text(key)) : absl::StrCat(key.integer), Place{i, i});
+      if (added) order.push_back(&place->second);
+      place->second.last = i;
+    }
+    text_ += '{';
+    for (const Place* place : order) {
+      if (place != order.front()) text_ += ',';
+      const Value& key = graph_.at(items[place->first]);
+      if (!add_text(key.kind == Kind::kText ? std::string(graph_.text(key)) : absl::StrCat(key.integer))) return false;
+      text_ += ':';
+      if (!add(items[place->last + 1])) return false;
+    }
+    text_ += '}';
+    return true;
+  }
+
+  const Graph& graph_;
+  std::size_t limit_, steps_ = 0;
+  std::string text_{};
+};
+
+/// Adds a key beside the weights, once: one text may be a key many times.
+void add_other(std::string_view key, std::set<std::string_view>& seen, TorchFile& file) {
+  if (seen.insert(key).second) file.others.push_back(shown(key));
 }
 
 /// A dict in which every tensor has a name of its own, and at least one tensor.
@@ -105,11 +143,11 @@ bool is_state_dict(const Graph& graph, const Value& value) {
 
 absl::Status add_state_dict(const Graph& graph, const Value& dict, const Extents& extents, TorchFile& file) {
   const std::vector<Ref>& items = graph.items_of(dict);
-  std::set<std::string_view> names;
+  std::set<std::string_view> names, others;
   for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
     const Value &key = graph.at(items[i]), &value = graph.at(items[i + 1]);
     if (value.kind != Kind::kTensor) {
-      if (key.kind == Kind::kText) file.others.push_back(shown(graph.text(key)));
+      if (key.kind == Kind::kText) add_other(graph.text(key), others, file);
       continue;
     }
     if (key.kind != Kind::kText) return wrong(absl::StrCat("byte ", graph.offset + value.place, ": a tensor whose name is not a text"));
@@ -141,30 +179,32 @@ absl::Status collect_saved(const Graph& graph, const Extents& extents, TorchFile
     return add_state_dict(graph, root, extents, file);
   }
   file.section = found.front();
+  std::set<std::string_view> others;
   for (std::size_t i = 0; i + 1 < graph.items_of(root).size(); i += 2) {
     const Value& key = graph.at(graph.items_of(root)[i]);
-    if (key.kind == Kind::kText && graph.text(key) != file.section && graph.text(key) != "config") file.others.push_back(shown(graph.text(key)));
+    if (key.kind == Kind::kText && graph.text(key) != file.section && graph.text(key) != "config") add_other(graph.text(key), others, file);
   }
   if (const std::optional<Ref> config = graph.find(root, "config"); config && graph.at(*config).kind == Kind::kDict) {
-    std::size_t budget = graph.bytes.size();
-    const Json json = to_json(graph, *config, budget);
-    if (budget == 0) return wrong(absl::StrCat("byte ", graph.offset + graph.at(*config).place, ": the configuration is far larger than the file that holds it"));
-    file.config_json = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+    constexpr std::size_t kLonger = 8, kFloor = 1u << 16;  // JSON says "null" in four bytes where a pickle needs one
+    JsonText json(graph, kLonger * graph.end + kFloor);
+    if (!json.add(*config)) return wrong(absl::StrCat("byte ", graph.offset + graph.at(*config).place, ": the configuration is far larger than the file that holds it"));
+    file.config_json = json.take();
   }
   return add_state_dict(graph, graph.at(*graph.find(root, file.section)), extents, file);
 }
 
-/// Tensors of a TorchScript object and of the objects in it, named as in its state dict. `budget` bounds the number of names, as in to_json.
+/// Tensors of a TorchScript object and of the objects in it, named as in its state dict. `budget` bounds attributes and names: objects may be shared, too.
 absl::Status collect_object(const Graph& graph, const Value& object, const Extents& extents, const std::string& prefix, std::size_t& budget, TorchFile& file) {
   const std::vector<Ref>& items = graph.items_of(object);
   for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
     const Value &key = graph.at(items[i]), &value = graph.at(items[i + 1]);
     if (key.kind != Kind::kText) return wrong(absl::StrCat("byte ", graph.offset + key.place, ": an attribute whose name is not a text"));
-    if (value.kind != Kind::kTensor && value.kind != Kind::kObject) continue;
-    const std::string name = prefix + std::string(graph.text(key));
-    const std::size_t cost = 1 + name.size();
+    const bool kept = value.kind == Kind::kTensor || value.kind == Kind::kObject;
+    const std::size_t cost = 1 + (kept ? prefix.size() + key.span.size : 0);
     if (budget < cost) return wrong(absl::StrCat("byte ", graph.offset + value.place, ": objects that contain one another in far more ways than the file has bytes"));
     budget -= cost;
+    if (!kept) continue;
+    const std::string name = prefix + std::string(graph.text(key));
     if (value.kind == Kind::kObject) {
       if (absl::Status status = collect_object(graph, value, extents, name + ".", budget, file); !status.ok()) return status;
       continue;
@@ -200,14 +240,14 @@ class ZipReader {
     if (!found_) return wrong(absl::StrCat("a zip archive without data.pkl (", members_.size(), " members): not a file of PyTorch"));
     for (const zip::Member& member : members_) {
       // TorchScript compresses its code, which is not read; all else is stored as it is.
-      if (member.compressed && !absl::StartsWith(member.name, root_ + "code/")) return wrong(absl::StrCat("zip archive, byte ", member.begin, ": member \"", member.name, "\" is compressed; PyTorch stores members as they are, compressed ones are refused"));
+      if (member.compressed && !absl::StartsWith(member.name, root_ + "code/")) return wrong(absl::StrCat("zip archive, byte ", member.begin, ": member \"", shown(member.name), "\" is compressed; PyTorch stores members as they are, compressed ones are refused"));
     }
     TorchFile result;
     const zip::Member* constants = find("constants.pkl");
     result.form = constants != nullptr ? TorchForm::kScript : TorchForm::kZip;
     if (const zip::Member* order = find("byteorder"); order != nullptr) {
       const std::string_view text = bytes(*order);
-      if (text != "little" && text != "big") return wrong(absl::StrCat("member \"", order->name, "\" (byte ", order->begin, "): expected little or big"));
+      if (text != "little" && text != "big") return wrong(absl::StrCat("member \"", shown(order->name), "\" (byte ", order->begin, "): expected little or big"));
       result.big_endian = text == "big";
     }
     Extents extents;
@@ -258,7 +298,7 @@ class ZipReader {
     absl::StatusOr<Graph> graph = parse_member(member, true, "constants/", extents);
     if (!graph.ok()) return graph.status();
     const Value& root = graph->at(graph->root);
-    if (root.kind != Kind::kTuple && root.kind != Kind::kList) return wrong(absl::StrCat("member \"", member.name, "\" (byte ", member.begin, "): not a tuple"));
+    if (root.kind != Kind::kTuple && root.kind != Kind::kList) return wrong(absl::StrCat("member \"", shown(member.name), "\" (byte ", member.begin, "): not a tuple"));
     const std::vector<Ref>& items = graph->items_of(root);
     for (std::size_t i = 0; i < items.size(); ++i) {
       if (graph->at(items[i]).kind != Kind::kTensor) continue;
@@ -298,8 +338,9 @@ class LegacyReader {
     if (!keys.ok()) return keys.status();
     TorchFile result;
     result.form = TorchForm::kLegacy;
-    result.big_endian = system->at(*little).integer == 0;
-    absl::StatusOr<Extents> extents = read_storages(*object, *keys, result.big_endian);
+    // The numbers are little-endian whatever little_endian says: PyTorch's writeFileRaw (torch/csrc/serialization.cpp) converts them on every machine. It converts the counts,
+    // too, but did not before 1.2 or so.
+    absl::StatusOr<Extents> extents = read_storages(*object, *keys, system->at(*little).integer == 0);
     if (!extents.ok()) return extents.status();
     if (absl::Status status = collect_saved(*object, *extents, result); !status.ok()) return status;
     return result;
@@ -307,12 +348,13 @@ class LegacyReader {
 
  private:
   absl::StatusOr<Graph> next() {
-    absl::StatusOr<Graph> graph = pickle::parse(file_.substr(position_), {.offset = position_, .budget = file_.size() + kPickleFloor});
+    // The pickle ends somewhere in the rest of the file, which may be larger than any pickle.
+    absl::StatusOr<Graph> graph = pickle::parse(file_.substr(position_, UINT32_MAX), {.offset = position_, .budget = file_.size() + kPickleFloor});
     if (graph.ok()) position_ += graph->end;
     return graph;
   }
 
-  absl::StatusOr<Extents> read_storages(const Graph& object, const Graph& keys, bool big_endian) {
+  absl::StatusOr<Extents> read_storages(const Graph& object, const Graph& keys, bool from_big_endian) {
     std::map<std::string_view, const pickle::Storage*> declared;
     for (const pickle::Storage& storage : object.storages) {
       const auto [found, added] = declared.emplace(object.text(object.at(storage.key)), &storage);
@@ -329,7 +371,8 @@ class LegacyReader {
       constexpr std::uint64_t kCountBytes = 8;
       std::uint64_t count = 0, bytes = 0;
       if (file_.size() - position_ < kCountBytes) return wrong(absl::StrCat("byte ", position_, ": the file ends where storage \"", shown(key), "\" should begin"));
-      for (std::size_t i = 0; i < kCountBytes; ++i) count |= static_cast<std::uint64_t>(static_cast<unsigned char>(file_[position_ + i])) << (8 * (big_endian ? kCountBytes - 1 - i : i));
+      for (std::size_t i = 0; i < kCountBytes; ++i) count |= static_cast<std::uint64_t>(static_cast<unsigned char>(file_[position_ + i])) << (8 * i);
+      if (from_big_endian && count != storage->second->elements) count = __builtin_bswap64(count);
       if (count != storage->second->elements) return wrong(absl::StrCat("byte ", position_, ": storage \"", shown(key), "\" has ", count, " elements here and ", storage->second->elements, " in its description"));
       position_ += kCountBytes;
       if (__builtin_mul_overflow(count, element_size(storage->second->type), &bytes) || bytes > file_.size() - position_) {

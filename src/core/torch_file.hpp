@@ -15,7 +15,7 @@ enum class TorchForm { kZip, kLegacy, kScript };
 /// What torch.save or TorchScript wrote.
 struct TorchFile {
   TorchForm form = TorchForm::kZip;
-  bool big_endian = false;
+  bool big_endian = false;                ///< of the numbers in the storages
   std::vector<StoredTensor> tensors{};    ///< the weights by name, in the order of the file; every view was checked against its storage
   std::vector<StoredTensor> constants{};  ///< TorchScript: unnamed tensors of its code ("constants.<n>"), not weights
   std::string section{};                  ///< the key of the dict that held the weights, "" where the whole file is one

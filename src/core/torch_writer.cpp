@@ -40,10 +40,8 @@ absl::Status write_torch_file(const std::string& path, const NamedTensors& tenso
   pickled.end_dict();
   if (!options.section.empty()) {
     if (!options.config_json.empty()) {
-      const auto config = parse_bounded_json<nlohmann::ordered_json>(options.config_json);
-      if (!config.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ": the configuration to be written is not a JSON object"));
       pickled.text("config");
-      pickled.json(config);
+      if (!is_bounded_json_object(options.config_json) || !pickled.json(options.config_json)) return absl::InvalidArgumentError(absl::StrCat(path, ": the configuration to be written is not a JSON object"));
     }
     pickled.end_dict();
   }

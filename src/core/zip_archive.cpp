@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <set>
 
-#include <absl/strings/escaping.h>
 #include <absl/strings/str_cat.h>
+
+#include "core/stored_tensor.hpp"
 
 namespace fgvl::zip {
 namespace {
@@ -52,8 +53,7 @@ absl::StatusOr<Directory> find_directory(std::string_view file) {
 }
 
 absl::Status check_name(std::uint64_t at, std::string_view name) {
-  constexpr std::size_t kShown = 200;
-  const auto refused = [&](const char* why) { return wrong(at, absl::StrCat("member \"", absl::CHexEscape(std::string(name.substr(0, kShown))), "\": ", why)); };
+  const auto refused = [&](const char* why) { return wrong(at, absl::StrCat("member \"", shown(name), "\": ", why)); };
   if (name.empty() || name.front() == '/') return refused("names must be relative");
   for (const char character : name) {
     if (static_cast<unsigned char>(character) < ' ' || character == '\\' || character == 0x7f) return refused("a backslash or control character in a name");
@@ -80,7 +80,7 @@ absl::StatusOr<Entry> read_entry(std::string_view file, const Directory& directo
   const std::string name(file.substr(at + kCentralSize, name_size));
   if (absl::Status status = check_name(at, name); !status.ok()) return status;
   entry.member.name = name;
-  const auto refused = [&](const std::string& why) { return wrong(at, absl::StrCat("member \"", name, "\": ", why)); };
+  const auto refused = [&](const std::string& why) { return wrong(at, absl::StrCat("member \"", shown(name), "\": ", why)); };
   if ((number(file, at + 8, 2) & kEncrypted) != 0) return refused("it is encrypted");
   const std::uint64_t method = number(file, at + 10, 2);
   entry.member.compressed = method != 0;
@@ -131,7 +131,7 @@ absl::StatusOr<std::vector<Member>> read_directory(std::string_view file) {
     absl::StatusOr<Entry> entry = read_entry(file, *directory, at);
     if (!entry.ok()) return entry.status();
     entries.push_back(std::move(*entry));
-    if (!names.insert(entries.back().member.name).second) return wrong(entries.back().header, absl::StrCat("two members are named \"", entries.back().member.name, "\""));
+    if (!names.insert(entries.back().member.name).second) return wrong(entries.back().header, absl::StrCat("two members are named \"", shown(entries.back().member.name), "\""));
   }
   if (at != directory->end) return wrong(at, "bytes between the directory and its end record");
   std::vector<const Entry*> in_order;
@@ -139,7 +139,7 @@ absl::StatusOr<std::vector<Member>> read_directory(std::string_view file) {
   std::sort(in_order.begin(), in_order.end(), [](const Entry* a, const Entry* b) { return a->header < b->header; });
   for (std::size_t i = 1; i < in_order.size(); ++i) {
     const Member& before = in_order[i - 1]->member;
-    if (in_order[i]->header < before.begin + before.size) return wrong(in_order[i]->header, absl::StrCat("members \"", before.name, "\" and \"", in_order[i]->member.name, "\" overlap"));
+    if (in_order[i]->header < before.begin + before.size) return wrong(in_order[i]->header, absl::StrCat("members \"", shown(before.name), "\" and \"", shown(in_order[i]->member.name), "\" overlap"));
   }
   std::vector<Member> members;
   members.reserve(entries.size());
