@@ -7,6 +7,7 @@
 #include "models/attention.hpp"
 #include "models/bert_layer.hpp"
 #include "models/bert_text.hpp"
+#include "models/bundles.hpp"
 #include "models/recompute.hpp"
 
 namespace fgvl::models {
@@ -40,6 +41,10 @@ class BertText final : public TextEncoder, public BertParts {
     const bool after_padding = rules.positions == Positions::kAfterPadding;
     const auto embeddings = register_module("embeddings", std::make_shared<torch::nn::Module>());
     words_ = embeddings->register_module("word_embeddings", table(vocab_size, rules.pad_id >= 0));
+    // Note [Gradients of look-ups]
+    // A dense gradient of a look-up is as large as the vocabulary, and mostly zeros that are written and added once for every look-up of a step. Sparse ones cost what was looked up; they are added to the dense one
+    // of the word predictor, or become dense here when nothing else reads the table, so that nobody behind this sees a sparse gradient.
+    words_->weight.register_hook([](const Tensor& gradient) { return gradient.is_sparse() ? gradient.to_dense() : gradient; });
     positions_ = embeddings->register_module("position_embeddings", table(options.max_tokens + (after_padding ? rules.pad_id + 1 : 0), after_padding));
     if (options.token_types > 0) types_ = embeddings->register_module("token_type_embeddings", torch::nn::Embedding(options.token_types, options.width));
     if (options.embedding_norm) embedding_norm_ = embeddings->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
@@ -53,10 +58,13 @@ class BertText final : public TextEncoder, public BertParts {
   double layer_norm_eps() const override { return options_.layer_norm_eps; }
   const Tensor& word_embedding() const override { return words_->weight; }
 
-  Tensor embed(const Tensor& ids, Dropout& dropout) override {
+  Tensor embed(const Tensor& ids, const PackedTexts& texts, Dropout& dropout) override {
     TORCH_CHECK(ids.size(1) <= options_.max_tokens, "[BertText] ids: a text has ", ids.size(1), " tokens, the position table ", options_.max_tokens,
                 " rows; shorten the texts (tokenizer.max_tokens) or raise max_tokens");
-    Tensor tokens = words_(ids) + position_rows(ids);
+    const Tensor packed = texts.pack(ids);
+    // See Note [Gradients of look-ups].
+    const Tensor looked_up = at::embedding(words_->weight, packed, rules_.pad_id, /*scale_grad_by_freq=*/false, /*sparse=*/packed.is_cpu());
+    Tensor tokens = looked_up + at::embedding(positions_->weight, positions_of(ids, texts), rules_.positions == Positions::kAfterPadding ? rules_.pad_id : -1);
     if (types_) tokens = tokens + types_->weight.select(0, 0);
     if (embedding_norm_) tokens = embedding_norm_(tokens);
     return dropout(tokens, options_.dropout);
@@ -65,13 +73,14 @@ class BertText final : public TextEncoder, public BertParts {
   Tensor finish(const Tensor& tokens) override { return final_norm_ ? final_norm_(tokens) : tokens; }
 
   Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
-    Tensor tokens = embed(ids, dropout);
+    const PackedTexts texts(mask);
+    Tensor tokens = embed(ids, texts, dropout);
     const Tensor additive = additive_mask(mask, tokens.scalar_type());
     for (const auto& layer : layers_) {
       tokens = recompute(gradient_checkpointing(), layer, {tokens}, dropout,
-                         [layer, additive](const std::vector<Tensor>& in, Dropout& drops) { return layer->think(layer->attend_to_text(in[0], additive, {}, drops), drops); });
+                         [layer, texts, additive](const std::vector<Tensor>& in, Dropout& drops) { return layer->think(layer->attend_to_text(in[0], texts, additive, {}, drops), drops); });
     }
-    return finish(tokens);
+    return texts.spread(finish(tokens));
   }
 
   void initialize_embeddings(std::uint64_t seed) override {
@@ -88,11 +97,11 @@ class BertText final : public TextEncoder, public BertParts {
   }
 
  private:
-  /// [L, D] or [T, L, D], of ids [T, L].
-  Tensor position_rows(const Tensor& ids) {
-    if (rules_.positions == Positions::kFromZero) return positions_->weight.slice(0, 0, ids.size(1));
+  /// [R] rows of the position table, of ids [T, L].
+  Tensor positions_of(const Tensor& ids, const PackedTexts& texts) const {
+    if (rules_.positions == Positions::kFromZero) return texts.place_in_text().to(ids.device());
     const Tensor real = ids != rules_.pad_id;  // not the mask: what transformers counts (modeling_roberta.py, create_position_ids_from_input_ids)
-    return positions_(real.cumsum(1) * real + rules_.pad_id);
+    return texts.pack(real.cumsum(1) * real + rules_.pad_id);
   }
 
   BertOptions options_;
@@ -120,21 +129,20 @@ class CrossLayers : public FusionEncoder {
 
   /// The first layer's self-attention sees no picture yet.
   Tensor prepare(const Tensor& text, const Tensor& mask, Dropout& dropout) override {
-    return recompute(gradient_checkpointing(), layers_.front(), {text}, dropout, [layer = layers_.front(), additive = additive_mask(mask, text.scalar_type())](const std::vector<Tensor>& in, Dropout& drops) {
-      return layer->attend_to_text(in[0], additive, {}, drops);
-    });
+    const PackedTexts texts(mask);
+    return prepared(texts.pack(text), texts, additive_mask(mask, text.scalar_type()), layers_, dropout);
   }
 
   Tensor fuse(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
-    return finish(run_to(layers_.size() - 1, layers_, text_mask_of(pairs), pairs, visuals, /*with_visuals=*/true, dropout));
+    return finished(run_to(layers_.size() - 1, layers_, text_mask_of(pairs), pairs, visuals, /*with_visuals=*/true, dropout));
   }
 
   Tensor cross_attention(const FusionPairs& pairs, const ProjectedVisuals& visuals, std::int64_t layer, Dropout& dropout) override {
     const auto count = static_cast<std::int64_t>(layers_.size());
     TORCH_CHECK(layer >= -count && layer < count, "[FusionEncoder::cross_attention] layer: expected one of ", count, " (-", count, " to ", count - 1, "), got ", layer);
     const auto index = static_cast<std::size_t>(layer < 0 ? layer + count : layer);
-    const Tensor stream = run_to(index, layers_, text_mask_of(pairs), pairs, visuals, /*with_visuals=*/false, dropout);
-    return layers_[index]->visual_weights(stream, visuals.keys[index].index_select(0, pairs.sequence_index), visual_mask_of(pairs));
+    const Stream stream = run_to(index, layers_, text_mask_of(pairs), pairs, visuals, /*with_visuals=*/false, dropout);
+    return layers_[index]->visual_weights(stream.tokens, stream.texts, visuals.keys[index].index_select(0, pairs.sequence_index), visual_mask_of(pairs));
   }
 
   double flops_per_pair(std::int64_t tokens, std::int64_t visual_tokens) const override {
@@ -152,23 +160,44 @@ class CrossLayers : public FusionEncoder {
   /// What becomes of the last layer's output.
   virtual Tensor finish(const Tensor& tokens) = 0;
 
+  /// Texts on their way through the layers.
+  struct Stream {
+    Tensor tokens;  ///< [R, D]
+    PackedTexts texts;
+  };
+  Tensor finished(const Stream& stream) { return stream.texts.spread(finish(stream.tokens)); }
+
+  /// Self-attention of the first of `layers`, which sees no picture yet: [R, D] -> [T, L, D].
+  Tensor prepared(const Tensor& tokens, const PackedTexts& texts, const Tensor& text_mask, const Layers& layers, Dropout& dropout) const {
+    return texts.spread(recompute(gradient_checkpointing(), layers.front(), {tokens}, dropout, [layer = layers.front(), texts, text_mask](const std::vector<Tensor>& in, Dropout& drops) {
+      return layer->attend_to_text(in[0], texts, text_mask, {}, drops);
+    }));
+  }
+
   /// The residual stream behind layer `last` of `layers`, at `pairs.positions`; without `with_visuals`, as it is when that layer begins to look at the visuals. `text_mask` as of BertLayer.
-  Tensor run_to(std::size_t last, const Layers& layers, const Tensor& text_mask, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) {
-    Tensor tokens = pairs.text;
-    const Tensor visual_mask = visual_mask_of(pairs);
+  Stream run_to(std::size_t last, const Layers& layers, const Tensor& text_mask, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) const {
     const Bundles bundles = make_bundles(pairs.sequence_index);
+    const Tensor visual_mask = visual_mask_of(pairs);
+    PackedTexts texts(pairs.text_mask), in_bundles = texts.bundled(bundles);
+    Tensor bundle_mask = in_slots(visual_mask, bundles, texts.length()), tokens = texts.pack(pairs.text);
     for (std::size_t i = 0; i <= last; ++i) {
+      const PackedTexts before = texts;
       const Tensor positions = i == last ? pairs.positions : Tensor();
+      if (positions.defined()) {
+        texts = PackedTexts::of_positions(positions);
+        in_bundles = texts.bundled(bundles);
+        bundle_mask = in_slots(visual_mask, bundles, texts.length());
+      }
       const bool prepared = i == 0, looks = i < last || with_visuals;
       tokens = recompute(gradient_checkpointing(), layers[i], {tokens, visuals.keys[i], visuals.values[i]}, dropout,
-                         [layer = layers[i], positions, prepared, looks, text_mask, visual_mask, bundles](const std::vector<Tensor>& in, Dropout& drops) {
-                           const Tensor stream = prepared ? at_positions(in[0], positions) : layer->attend_to_text(in[0], text_mask, positions, drops);
+                         [layer = layers[i], before, in_bundles, positions, prepared, looks, text_mask, bundle_mask, sequence = bundles.sequence](const std::vector<Tensor>& in, Dropout& drops) {
+                           const Tensor stream = !prepared ? layer->attend_to_text(in[0], before, text_mask, positions, drops) : positions.defined() ? before.at_positions(in[0], positions) : in[0];
                            if (!looks) return stream;
-                           const BertAttention::Projected own{in[1].index_select(0, bundles.sequence), in[2].index_select(0, bundles.sequence)};
-                           return layer->think(layer->attend_to_visuals(stream, own, visual_mask, bundles, drops), drops);
+                           const BertAttention::Projected own{in[1].index_select(0, sequence), in[2].index_select(0, sequence)};
+                           return layer->think(layer->attend_to_visuals(stream, in_bundles, own, bundle_mask, drops), drops);
                          });
     }
-    return tokens;
+    return {tokens, texts};
   }
 
   FusionContext context_;
@@ -176,6 +205,11 @@ class CrossLayers : public FusionEncoder {
 
  private:
   static Tensor text_mask_of(const FusionPairs& pairs) { return additive_mask(pairs.text_mask, pairs.text.scalar_type()); }
+  /// [N, 1, 1, S] -> [C, 1, size * length, S]: each slot's tokens see what its pair's do.
+  static Tensor in_slots(const Tensor& mask, const Bundles& bundles, std::int64_t length) {
+    if (!mask.defined()) return Tensor();
+    return bundles.gather(mask.flatten(1)).unsqueeze(2).expand({-1, -1, length, -1}).flatten(1, 2).unsqueeze(1);
+  }
   static Tensor visual_mask_of(const FusionPairs& pairs) { return pairs.visual_mask.defined() ? additive_mask(pairs.visual_mask, pairs.text.scalar_type()) : Tensor(); }
 };
 
@@ -215,18 +249,23 @@ class BlipFusion final : public CrossLayers {
 
   const TextEncoder* shared_text() const override { return context_.text.get(); }
 
-  Tensor prepare(const Tensor& ids, const Tensor& mask, Dropout& dropout) override { return CrossLayers::prepare(parts_->embed(started_by(encoder_id_, ids), dropout), mask, dropout); }
+  Tensor prepare(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
+    const PackedTexts texts(mask);
+    const Tensor tokens = parts_->embed(started_by(encoder_id_, ids), texts, dropout);
+    return prepared(tokens, texts, additive_mask(mask, tokens.scalar_type()), layers_, dropout);
+  }
 
   bool has_decoder() const override { return true; }
 
-  Tensor prepare_decoder(const Tensor& ids, const Tensor& /*mask*/, Dropout& dropout) override {
-    const Tensor tokens = parts_->embed(started_by(decoder_id_, ids), dropout);
-    return decoder_layers_.front()->attend_to_text(tokens, causal_mask(tokens.size(1), tokens.options()), {}, dropout);
+  Tensor prepare_decoder(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
+    const PackedTexts texts(mask);
+    const Tensor tokens = parts_->embed(started_by(decoder_id_, ids), texts, dropout);
+    return prepared(tokens, texts, causal_mask(texts.length(), tokens.options()), decoder_layers_, dropout);
   }
 
   /// The causal mask is all it takes: padding stands behind a text's tokens, where none of them looks.
   Tensor decode(const FusionPairs& pairs, const ProjectedVisuals& visuals, Dropout& dropout) override {
-    return finish(run_to(decoder_layers_.size() - 1, decoder_layers_, causal_mask(pairs.text.size(1), pairs.text.options()), pairs, visuals, /*with_visuals=*/true, dropout));
+    return finished(run_to(decoder_layers_.size() - 1, decoder_layers_, causal_mask(pairs.text.size(1), pairs.text.options()), pairs, visuals, /*with_visuals=*/true, dropout));
   }
 
  private:

@@ -3,18 +3,6 @@
 #include "models/attention.hpp"
 
 namespace fgvl::models {
-namespace {
-
-/// attend() a bundle at a time: its pairs' texts stand behind one another as one.
-Tensor attend_bundled(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask, const Bundles& bundles, Dropout& dropout, double probability) {
-  const std::int64_t length = query.size(1);
-  Tensor slot_mask;
-  if (mask.defined()) slot_mask = bundles.gather(mask.flatten(1)).unsqueeze(2).expand({-1, -1, length, -1}).flatten(1, 2).unsqueeze(1);
-  const Tensor attended = attend(bundles.gather(query).flatten(1, 2), key, value, heads, slot_mask, dropout, probability);
-  return bundles.scatter(attended.unflatten(1, {bundles.size, length}));
-}
-
-}  // namespace
 
 BertAttention::BertAttention(const BertLayerOptions& options, std::int64_t key_width) : options_(options) {
   const auto self = register_module("self", std::make_shared<torch::nn::Module>());
@@ -30,10 +18,9 @@ BertAttention::Projected BertAttention::project(const Tensor& tokens) {
   return {key_(tokens), value_(tokens)};
 }
 
-Tensor BertAttention::forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout, const Bundles* bundles) {
-  const Tensor query = query_(normed(tokens));
-  const Tensor seen = bundles != nullptr ? attend_bundled(query, projected.key, projected.value, options_.heads, mask, *bundles, dropout, options_.attention_dropout)
-                                         : attend(query, projected.key, projected.value, options_.heads, mask, dropout, options_.attention_dropout);
+Tensor BertAttention::forward(const Tensor& tokens, const PackedTexts& texts, const Projected& projected, const Tensor& mask, Dropout& dropout) {
+  const Tensor query = texts.pad(query_(normed(tokens)));
+  const Tensor seen = texts.pack(attend(query, projected.key, projected.value, options_.heads, mask, dropout, options_.attention_dropout));
   const Tensor attended = dropout(dense_(seen), options_.dropout);
   return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
 }
@@ -63,15 +50,12 @@ BertLayer::BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> sel
   register_module("LayerNorm", norm_);
 }
 
-Tensor at_positions(const Tensor& tokens, const Tensor& positions) {
-  return positions.defined() ? tokens.gather(1, positions.unsqueeze(2).expand({-1, -1, tokens.size(2)})) : tokens;
-}
-
-Tensor BertLayer::attend_to_text(const Tensor& tokens, const Tensor& text_mask, const Tensor& positions, Dropout& dropout) {
-  const BertAttention::Projected own = attention_->project(attention_->normed(tokens));
-  const bool row_a_token = positions.defined() && text_mask.size(2) > 1;
+Tensor BertLayer::attend_to_text(const Tensor& tokens, const PackedTexts& texts, const Tensor& text_mask, const Tensor& positions, Dropout& dropout) {
+  const BertAttention::Projected packed = attention_->project(attention_->normed(tokens)), own{texts.pad(packed.key), texts.pad(packed.value)};
+  if (!positions.defined()) return attention_->forward(tokens, texts, own, text_mask, dropout);
+  const bool row_a_token = text_mask.size(2) > 1;
   const Tensor mask = row_a_token ? text_mask[0][0].index_select(0, positions.flatten()).view({positions.size(0), 1, positions.size(1), -1}) : text_mask;
-  return attention_->forward(at_positions(tokens, positions), own, mask, dropout);
+  return attention_->forward(texts.at_positions(tokens, positions), PackedTexts::of_positions(positions), own, mask, dropout);
 }
 
 Tensor BertLayer::think(const Tensor& stream, Dropout& dropout) {

@@ -4,7 +4,7 @@
 #include "core/linear.hpp"
 
 #include "fgvl/models/bert.hpp"
-#include "models/bundles.hpp"
+#include "models/packed_texts.hpp"
 #include "models/dropout.hpp"
 
 namespace fgvl::models {
@@ -25,10 +25,10 @@ class BertAttention final : public torch::nn::Module {
     Tensor key, value;  ///< [N, S, D]
   };
   Projected project(const Tensor& tokens);
-  /// `tokens` [N, L, D], the residual stream, look at `projected`: what `project` made of the normed stream itself, or of visual tokens. `mask` additive,
-  /// [N, 1, 1, S] or undefined. With `bundles`, `projected` is of its C sequences, and `mask` still of the N pairs.
-  Tensor forward(const Tensor& tokens, const Projected& projected, const Tensor& mask, Dropout& dropout, const Bundles* bundles = nullptr);
-  /// [N, heads, L, S]: the weights with which `forward` takes values, for `key` [N, S, D].
+  /// `tokens` [R, D], the residual stream, look at `projected`: what `project` made of the normed stream itself, or of visual tokens. `texts` says how they lie as queries; `mask` additive,
+  /// [N, 1, 1, S] or with a row for each query, or undefined.
+  Tensor forward(const Tensor& tokens, const PackedTexts& texts, const Projected& projected, const Tensor& mask, Dropout& dropout);
+  /// [N, heads, L, S]: the weights with which `forward` takes values, for padded `tokens` [N, L, D] and `key` [N, S, D].
   Tensor weights(const Tensor& tokens, const Tensor& key, const Tensor& mask);
   /// What keys of self-attention are projected from: the norm of the residual stream in a pre-norm layer, else the stream.
   Tensor normed(const Tensor& tokens) { return options_.norm == Norm::kPre ? norm_(tokens) : tokens; }
@@ -46,14 +46,15 @@ class BertLayer final : public torch::nn::Module {
   /// The MLP of `shared`, with cross-attention `cross` before it and with `self` as self-attention; null: that of `shared`, too. The parts keep their owners: this layer must not be registered with a model.
   BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> self, std::shared_ptr<BertAttention> cross);
   BertAttention::Projected project_visuals(const Tensor& sequences) { return cross_->project(sequences); }
-  /// A layer is its attentions and its MLP in turn; each takes and returns the residual stream [N, L, D].
-  /// `text_mask` additive, [N, 1, 1, L], or [1, 1, L, L] with a row for each token that looks. `positions` [N, M]: compute only these rows, [N, M, D]; undefined: all.
-  Tensor attend_to_text(const Tensor& tokens, const Tensor& text_mask, const Tensor& positions, Dropout& dropout);
-  Tensor attend_to_visuals(const Tensor& stream, const BertAttention::Projected& visuals, const Tensor& visual_mask, const Bundles& bundles, Dropout& dropout) {
-    return cross_->forward(stream, visuals, visual_mask, dropout, &bundles);
+  /// A layer is its attentions and its MLP in turn; each takes and returns the residual stream of `texts`, [R, D].
+  /// `text_mask` additive, [N, 1, 1, L], or [1, 1, L, L] with a row for each token that looks. `positions` [N, M]: compute only these rows, [N * M, D]; undefined: all.
+  Tensor attend_to_text(const Tensor& tokens, const PackedTexts& texts, const Tensor& text_mask, const Tensor& positions, Dropout& dropout);
+  /// `visuals` of the sequence of each of the `texts`, or of each bundle of them (PackedTexts::bundled).
+  Tensor attend_to_visuals(const Tensor& stream, const PackedTexts& texts, const BertAttention::Projected& visuals, const Tensor& visual_mask, Dropout& dropout) {
+    return cross_->forward(stream, texts, visuals, visual_mask, dropout);
   }
   /// [N, heads, L, S] of attend_to_visuals; `keys` [N, S, D].
-  Tensor visual_weights(const Tensor& stream, const Tensor& keys, const Tensor& visual_mask) { return cross_->weights(stream, keys, visual_mask); }
+  Tensor visual_weights(const Tensor& stream, const PackedTexts& texts, const Tensor& keys, const Tensor& visual_mask) { return cross_->weights(texts.pad(stream), keys, visual_mask); }
   Tensor think(const Tensor& stream, Dropout& dropout);
   const BertLayerOptions& options() const { return options_; }
 
@@ -63,8 +64,5 @@ class BertLayer final : public torch::nn::Module {
   Linear widen_{nullptr}, narrow_{nullptr};
   torch::nn::LayerNorm norm_{nullptr};
 };
-
-/// [N, L, D] at [N, M] -> [N, M, D]; all of it where `positions` is undefined.
-Tensor at_positions(const Tensor& tokens, const Tensor& positions);
 
 }  // namespace fgvl::models

@@ -7,13 +7,14 @@
 namespace fgvl::models {
 
 class BertLayer;
+class PackedTexts;
 
 /// The parts of a BERT text encoder, for a fusion encoder that shares them.
 class BertParts {
  public:
   virtual ~BertParts() = default;
-  /// What goes into the first layer: ids [T, L] -> [T, L, D].
-  virtual Tensor embed(const Tensor& ids, Dropout& dropout) = 0;
+  /// What goes into the first layer: ids [T, L] of `texts` -> [R, D].
+  virtual Tensor embed(const Tensor& ids, const PackedTexts& texts, Dropout& dropout) = 0;
   virtual const std::vector<std::shared_ptr<BertLayer>>& layers() const = 0;
   /// What becomes of the last layer's output: a pre-norm encoder's last norm.
   virtual Tensor finish(const Tensor& tokens) = 0;

@@ -37,8 +37,6 @@ Tensor Bundles::gather(const Tensor& of_pairs) const {
   return of_pairs.index_select(0, slot_to_pair).view(shape);
 }
 
-Tensor Bundles::scatter(const Tensor& of_slots) const { return of_slots.flatten(0, 1).index_select(0, pair_to_slot); }
-
 Bundles make_bundles(const Tensor& sequence_index) {
   const Tensor host = sequence_index.to(at::kCPU).contiguous();
   const std::int64_t* index = host.const_data_ptr<std::int64_t>();

@@ -15,8 +15,6 @@ struct Bundles {
 
   /// [N, ...] -> [C, size, ...].
   Tensor gather(const Tensor& of_pairs) const;
-  /// [C, size, ...] -> [N, ...].
-  Tensor scatter(const Tensor& of_slots) const;
 };
 
 /// `sequence_index`: [N] int64. The size that costs least by a rule of thumb; 1 where hardly any pairs share a sequence.

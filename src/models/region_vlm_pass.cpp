@@ -6,7 +6,6 @@
 #include "core/torch_compat.hpp"
 #include "fgvl/core/boxes.hpp"
 #include "models/dropout.hpp"
-#include "models/length_groups.hpp"
 
 namespace fgvl::models {
 namespace {
@@ -160,19 +159,13 @@ class RegionVlmPass final : public ForwardPass {
   using Run = Tensor (FusionEncoder::*)(const FusionPairs&, const ProjectedVisuals&, Dropout&);  ///< fuse or decode
   Tensor fused(const FusionPairs& pairs, const ProjectedVisuals& keys, Dropout& dropout, Run run = &FusionEncoder::fuse) {
     const auto scope = autocast();
-    const LengthGroups groups(pairs.text_mask);
-    return full(groups.joined([&](const LengthGroups::Group& group) {
-      return (*model_.fusion.*run)({groups.tokens_of(pairs.text, group), groups.tokens_of(pairs.text_mask, group), groups.rows_of(pairs.sequence_index, group),
-                                  groups.rows_of(pairs.visual_mask, group), groups.rows_of(pairs.positions, group)},
-                                 keys, dropout);
-    }));
+    return full((*model_.fusion.*run)(pairs, keys, dropout));
   }
 
   Tensor encode(const char* stage, const Tensor& ids, const Tensor& mask) {
     Dropout dropout = stage_dropout(stage);
     const auto scope = autocast();
-    const LengthGroups groups(mask);
-    return full(groups.joined([&](const LengthGroups::Group& group) { return model_.text->encode(groups.tokens_of(ids, group), groups.tokens_of(mask, group), dropout); }));
+    return full(model_.text->encode(ids, mask, dropout));
   }
 
   const VisualTokens& visual_tokens() {
@@ -213,9 +206,7 @@ class RegionVlmPass final : public ForwardPass {
   Tensor prepared_by(Prepare prepare, const char* stage, TextInput input, const Tensor& text) {
     Dropout dropout = stage_dropout(stage, static_cast<std::uint64_t>(input));
     const auto scope = autocast();
-    const Tensor& mask = mask_of(input);
-    const LengthGroups groups(mask);
-    return groups.joined([&](const LengthGroups::Group& group) { return (*model_.fusion.*prepare)(groups.tokens_of(text, group), groups.tokens_of(mask, group), dropout); });
+    return (*model_.fusion.*prepare)(text, mask_of(input), dropout);
   }
 
   const Tensor& prepared(TextInput input) {

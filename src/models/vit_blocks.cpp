@@ -14,7 +14,8 @@ Mlp::Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation) : ac
 
 Tensor Mlp::forward(const Tensor& tokens) {
   const Tensor wide = widen_(tokens);
-  return narrow_(activation_ == Activation::kGelu ? at::gelu(wide) : wide * at::sigmoid(1.702 * wide));
+  // x * sigmoid(1.702 x) is SiLU of 1.702 x, over 1.702: one kernel each way instead of three and five.
+  return narrow_(activation_ == Activation::kGelu ? at::gelu(wide) : at::silu(1.702 * wide) / 1.702);
 }
 
 Tensor run_block(bool checkpointed, const std::shared_ptr<TransformerBlock>& block, const Tensor& tokens, const Tensor& mask, Dropout& dropout) {
