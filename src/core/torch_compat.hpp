@@ -26,6 +26,19 @@ inline at::Generator make_generator(at::Device device, std::uint64_t seed) {
   return at::detail::createCPUGenerator(seed);
 }
 
+// Note [Gradients of look-ups]
+// A dense gradient of a look-up is as large as the vocabulary, and mostly zeros that are written and added once for every look-up of a step. Sparse ones cost what was looked up, and are added to the dense one of
+// whatever else reads the table (a word predictor). Where nothing else does, the parameter's gradient becomes dense when it is complete, so that no optimizer sees a sparse one. torch::autograd::grad, which fills no
+// parameter's gradient, gives it as it is.
+inline void keep_gradient_dense(const at::Tensor& parameter) {
+  struct Hook final : torch::autograd::PostAccumulateGradHook {
+    void operator()(const at::Tensor& accumulated) override {
+      if (accumulated.grad().is_sparse()) accumulated.mutable_grad() = accumulated.grad().to_dense();
+    }
+  };
+  torch::autograd::impl::set_post_acc_grad_hooks(parameter, std::make_unique<Hook>());
+}
+
 /// What autocast does on one type of device.
 struct AutocastSetting {
   at::DeviceType type = at::kCPU;

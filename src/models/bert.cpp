@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "core/torch_compat.hpp"
 #include "fgvl/core/initialize.hpp"
 #include "fgvl/models/blip.hpp"
 #include "models/attention.hpp"
@@ -41,10 +42,7 @@ class BertText final : public TextEncoder, public BertParts {
     const bool after_padding = rules.positions == Positions::kAfterPadding;
     const auto embeddings = register_module("embeddings", std::make_shared<torch::nn::Module>());
     words_ = embeddings->register_module("word_embeddings", table(vocab_size, rules.pad_id >= 0));
-    // Note [Gradients of look-ups]
-    // A dense gradient of a look-up is as large as the vocabulary, and mostly zeros that are written and added once for every look-up of a step. Sparse ones cost what was looked up; they are added to the dense one
-    // of the word predictor, or become dense here when nothing else reads the table, so that nobody behind this sees a sparse gradient.
-    words_->weight.register_hook([](const Tensor& gradient) { return gradient.is_sparse() ? gradient.to_dense() : gradient; });
+    compat::keep_gradient_dense(words_->weight);
     positions_ = embeddings->register_module("position_embeddings", table(options.max_tokens + (after_padding ? rules.pad_id + 1 : 0), after_padding));
     if (options.token_types > 0) types_ = embeddings->register_module("token_type_embeddings", torch::nn::Embedding(options.token_types, options.width));
     if (options.embedding_norm) embedding_norm_ = embeddings->register_module("LayerNorm", layer_norm(options.width, options.layer_norm_eps));
@@ -62,7 +60,7 @@ class BertText final : public TextEncoder, public BertParts {
     TORCH_CHECK(ids.size(1) <= options_.max_tokens, "[BertText] ids: a text has ", ids.size(1), " tokens, the position table ", options_.max_tokens,
                 " rows; shorten the texts (tokenizer.max_tokens) or raise max_tokens");
     const Tensor packed = texts.pack(ids);
-    // See Note [Gradients of look-ups].
+    // See Note [Gradients of look-ups] in core/torch_compat.hpp.
     const Tensor looked_up = at::embedding(words_->weight, packed, rules_.pad_id, /*scale_grad_by_freq=*/false, /*sparse=*/packed.is_cpu());
     Tensor tokens = looked_up + at::embedding(positions_->weight, positions_of(ids, texts), rules_.positions == Positions::kAfterPadding ? rules_.pad_id : -1);
     if (types_) tokens = tokens + types_->weight.select(0, 0);

@@ -135,7 +135,7 @@ absl::StatusOr<data::TextPipelinePtr> open_texts(const std::string& path, const 
 /// Model and losses of `config`. Sizes that no model can have are the file's fault, or the overrides'.
 absl::StatusOr<std::pair<models::ModelPtr, std::shared_ptr<losses::Criterion>>> make(const std::string& path, const RunConfig& config, const data::TextPipeline& texts) {
   try {
-    const models::ModelPtr model = models::make_model(config.model, texts.tokenizer().size(), static_cast<std::uint64_t>(config.seed));
+    const models::ModelPtr model = models::make_model(config.model, text_context(texts.tokenizer()), static_cast<std::uint64_t>(config.seed));
     return std::pair(model, losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data)));
   } catch (const c10::Error& error) {
     if (is_out_of_memory(error)) throw;

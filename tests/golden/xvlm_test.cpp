@@ -20,7 +20,7 @@ using test::with_prefix;
 
 const std::map<std::string, std::string> kLossNames = {{"loss_itc", "itc"}, {"loss_itm", "itm"}, {"loss_mlm", "mlm"}, {"loss_bbox", "box.l1"}, {"loss_giou", "box.giou"}};
 
-void check_outputs(OfficialRun& run, const Tensors& in, const Tensors& out) {
+void check_outputs(OfficialRun& run, const Tensors& out) {
   ForwardPass& pass = *run.pass;
   const RegionFeatures& regions = pass.regions();
   check_close("image_embeds", test::visual_rows(regions, out.at("image_embeds").size(1) - 1), out.at("image_embeds"), kOutputTolerance);
@@ -84,7 +84,7 @@ TEST_CASE("X-VLM: outputs, losses and gradients equal the official implementatio
     if (fixture.json["config"]["vision"]["kind"] == "swin") check_derived_tensors(fixture);
     for (const auto& [scenario, expected] : fixture.json["scenarios"].items()) {
       INFO(fixture.name() << " " << scenario);
-      const Tensors tensors = fixture.scenario(scenario), in = with_prefix(tensors, "in."), out = with_prefix(tensors, "out.");
+      const Tensors tensors = fixture.scenario(scenario), out = with_prefix(tensors, "out.");
       OfficialRun single = test::prepare(fixture, tensors, at::kFloat);
       single.forward();
       for (const auto& [name, value] : expected["losses"].items()) {
@@ -92,7 +92,7 @@ TEST_CASE("X-VLM: outputs, losses and gradients equal the official implementatio
         const double ours = name == "total" ? single.report.total.item<double>() : single.report.mean(kLossNames.at(name)).value();
         CHECK(std::abs(ours - value.get<double>()) <= kLossTolerance);
       }
-      check_outputs(single, in, out);
+      check_outputs(single, out);
       test::check_gradients(fixture, single, single.report.total, with_prefix(tensors, "grad."));
       OfficialRun twice = test::prepare(fixture, tensors, at::kDouble);
       twice.forward();
