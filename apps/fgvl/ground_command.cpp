@@ -126,7 +126,7 @@ absl::StatusOr<ExitCode> ground(Arguments arguments) {
   }
   // Weights that a run started from may have brought a box head along.
   const train::RunConfig& config = inference.run()->config;
-  if (!predicts_boxes(config) && config.init_from.empty()) {
+  if (!config.model.options.box_head || (!predicts_boxes(config) && config.init_from.empty())) {
     return with_exit_code(absl::InvalidArgumentError(absl::StrCat(arguments.inference.checkpoint, ": this run trained without a box loss, so that its boxes mean nothing; train one with a loss of type box_regression")),
                           ExitCode::kCheckpoint);
   }

@@ -13,7 +13,7 @@ struct Arguments {
   train::ImportOptions options{};
 };
 
-absl::StatusOr<ExitCode> import(const Arguments& arguments) {
+absl::StatusOr<ExitCode> import_file(const Arguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(const train::Imported imported, train::import_checkpoint(arguments.in, arguments.folder, arguments.options, registries()));
   print_settings(imported.settings);
   // The last line counts what became of the tensors; the lines before it are in the folder.
@@ -36,7 +36,7 @@ void add_import(CLI::App& app, Command& chosen) {
   command->footer(
       "Sizes are read off the tensors. What these cannot tell is taken from the configuration in the file or from the family's published models; it is listed, and a key=value changes it.\n\n"
       "  fgvl info official.th\n  fgvl import official.th models/xvlm --vocabulary vocab.txt\n  fgvl ground models/xvlm picture.jpg \"the red cup on the left\"");
-  command->callback([arguments, &chosen] { chosen = [arguments] { return import(*arguments); }; });
+  command->callback([arguments, &chosen] { chosen = [arguments] { return import_file(*arguments); }; });
 }
 
 }  // namespace fgvl::app

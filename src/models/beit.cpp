@@ -14,7 +14,7 @@ namespace fgvl::models {
 namespace {
 
 constexpr double kBeitNormEps = 1e-6, kClassTokenStd = 0.02;
-constexpr const char* kBiasTable = "relative_position_bias_table";
+constexpr const char* kTableName = "relative_position_bias_table";
 
 // Note [BEiT's relative positions]
 // A table of a grid of g x g patches has a row for each of the (2g - 1)^2 offsets between two patches, as a Swin's has for a window, and three behind them: what the class token sees a patch with, what a
@@ -56,7 +56,7 @@ class BeitBlock final : public TransformerBlock {
     const auto attention = register_module("attn", std::make_shared<torch::nn::Module>());
     query_bias_ = attention->register_parameter("q_bias", torch::zeros({options.width}));
     value_bias_ = attention->register_parameter("v_bias", torch::zeros({options.width}));
-    if (options.grid > 0) table_ = attention->register_parameter(kBiasTable, empty_table(options.grid, options.heads));
+    if (options.grid > 0) table_ = attention->register_parameter(kTableName, empty_table(options.grid, options.heads));
     qkv_ = attention->register_module("qkv", Linear(torch::nn::LinearOptions(options.width, 3 * options.width).bias(false)));
     out_ = attention->register_module("proj", Linear(options.width, options.width));
     norm2_ = register_module("norm2", layer_norm(options.width, kBeitNormEps));
@@ -94,7 +94,7 @@ class Beit final : public VisionEncoder {
     patch_embed_ = register_module("patch_embed", std::make_shared<torch::nn::Module>())
                        ->register_module("proj", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, options.width, options.patch_size).stride(options.patch_size)));
     const bool shared = options.relative_positions == RelativePositions::kShared;
-    if (shared) shared_table_ = register_module("rel_pos_bias", std::make_shared<torch::nn::Module>())->register_parameter(kBiasTable, empty_table(grid_, options.heads));
+    if (shared) shared_table_ = register_module("rel_pos_bias", std::make_shared<torch::nn::Module>())->register_parameter(kTableName, empty_table(grid_, options.heads));
     const auto blocks = register_module("blocks", torch::nn::ModuleList());
     for (std::int64_t i = 0; i < options.layers; ++i) {
       blocks_.push_back(std::make_shared<BeitBlock>(BeitBlockOptions{options.width, options.heads, options.mlp_ratio * options.width, shared ? 0 : grid_, options.init_values,

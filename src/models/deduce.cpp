@@ -17,7 +17,7 @@ struct Published {
   const char* family;
   std::int64_t local_attn_depth;  ///< X-VLM: config_clipvitB.json and build_vision_encoder in models/xvlm.py; the others know no regions
 };
-constexpr Published kPublished[] = {{"xvlm", 4}, {"fgvl", 4}, {"albef", 0}, {"pevl", 0}};
+constexpr Published kPublished[] = {{"xvlm", 4}, {"xvlm_finetuned", 4}, {"fgvl", 4}, {"albef", 0}, {"albef_finetuned", 0}, {"blip", 0}, {"pevl", 0}};
 
 std::int64_t square_root(std::int64_t area) {
   const std::int64_t root = std::llround(std::sqrt(static_cast<double>(area)));
@@ -258,6 +258,10 @@ void read_fusion(Reader& reader) {
     reader.deduced.problems.emplace_back("it has no fusion encoder");
     return;
   }
+  if (reader.has(kFusion + "layer.0.decoder_attention.self.query.weight")) {
+    reader.add("model.fusion.type", "blip");  // its sizes are the text encoder's
+    return;
+  }
   reader.add("model.fusion.type", "bert");
   read_bert_layers(reader, kFusion, "model.fusion.options.", reader.size(query, 0));
 }
@@ -298,6 +302,7 @@ void read_losses(Reader& reader) {
     if (reader.has("losses." + term + ".itm_head.weight")) reader.add("losses." + term + ".options.head", "linear");
   }
   for (const std::string& term : terms_with(reader, "dense.weight")) add_term(term, "masked_language");
+  for (const std::string& term : terms_with(reader, "lm_head.")) add_term(term, "language_model");
   for (const std::string& term : terms_with(reader, "")) {
     if (known.count(term) == 0) reader.deduced.problems.push_back("its loss '" + term + "' is of a kind that this version does not know by its tensors");
   }

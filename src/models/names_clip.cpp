@@ -24,25 +24,25 @@ void add_blocks(std::vector<NameRule>& rules, const std::string& tower, const st
 
 /// `text`: what stands before the names of the text tower.
 std::vector<NameRule> rules(const std::string& text) {
-  std::vector<NameRule> rules;
+  std::vector<NameRule> all;
   const std::string vision = kVision, ours_text = kText;
-  add_blocks(rules, vision, "visual.");
-  add_blocks(rules, ours_text, text);
-  rules.insert(rules.end(), {{vision + "class_embedding", "visual.class_embedding"},
-                             {vision + "patch_embed.weight", "visual.conv1.weight"},
-                             {vision + "pos_embed.weight", "visual.positional_embedding"},
-                             {vision + "pre_layrnorm.", "visual.ln_pre."},
-                             {vision + "post_layernorm.", "visual.ln_post."},
-                             {vision + "input_resolution", "input_resolution"},
-                             {ours_text + "embeddings.token_embedding.weight", text + "token_embedding.weight"},
-                             {ours_text + "embeddings.position_embedding.weight", text + "positional_embedding"},
-                             {ours_text + "final_layer_norm.", text + "ln_final."},
-                             {ours_text + "context_length", "context_length"},
-                             {ours_text + "vocab_size", "vocab_size"},
-                             {.ours = "model.vision_proj.weight", .official = "visual.proj", .transposed = true},
-                             {.ours = "model.text_proj.weight", .official = text + "text_projection", .transposed = true},
-                             {"losses.*.temperature.logit_scale", "logit_scale", "itc"}});
-  return rules;
+  add_blocks(all, vision, "visual.");
+  add_blocks(all, ours_text, text);
+  all.insert(all.end(), {{vision + "class_embedding", "visual.class_embedding"},
+                         {vision + "patch_embed.weight", "visual.conv1.weight"},
+                         {vision + "pos_embed.weight", "visual.positional_embedding"},
+                         {vision + "pre_layrnorm.", "visual.ln_pre."},
+                         {vision + "post_layernorm.", "visual.ln_post."},
+                         {vision + "input_resolution", "input_resolution"},
+                         {ours_text + "embeddings.token_embedding.weight", text + "token_embedding.weight"},
+                         {ours_text + "embeddings.position_embedding.weight", text + "positional_embedding"},
+                         {ours_text + "final_layer_norm.", text + "ln_final."},
+                         {ours_text + "context_length", "context_length"},
+                         {ours_text + "vocab_size", "vocab_size"},
+                         {.ours = "model.vision_proj.weight", .official = "visual.proj", .transposed = true},
+                         {.ours = "model.text_proj.weight", .official = text + "text_projection", .transposed = true},
+                         {"losses.*.temperature.logit_scale", "logit_scale", "itc"}});
+  return all;
 }
 
 /// Sizes that OpenAI's archives carry as tensors.

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "models/name_tables.hpp"
 
 namespace fgvl::models {

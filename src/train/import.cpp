@@ -28,13 +28,16 @@ absl::Status usage_error(const std::string& what) { return with_exit_code(absl::
 struct Preparation {
   const char *family, *prepare;
   std::int64_t max_words, max_tokens;  ///< where the configuration beside the weights has none
-  bool position_tokens;
+  bool position_tokens, add_sep;
   const char* source;
 };
-constexpr Preparation kPreparations[] = {{"xvlm", "xvlm", 40, 40, false, "configs/Pretrain_XVLM_base_4m.yaml"},
-                                         {"fgvl", "xvlm", 30, 40, false, "this library's default"},
-                                         {"albef", "albef", 30, 30, false, "Retrieval.py of the official code"},
-                                         {"pevl", "pevl", 200, 200, true, "the official pre-training"}};
+constexpr Preparation kPreparations[] = {{"xvlm", "xvlm", 40, 40, false, false, "configs/Pretrain_XVLM_base_4m.yaml"},
+                                         {"xvlm_finetuned", "xvlm", 40, 40, false, false, "configs/Retrieval_coco.yaml"},
+                                         {"fgvl", "xvlm", 30, 40, false, false, "this library's default"},
+                                         {"albef", "albef", 30, 30, false, false, "Retrieval.py of the official code"},
+                                         {"albef_finetuned", "albef", 30, 30, false, false, "Retrieval.py of the official code"},
+                                         {"blip", "blip", 30, 30, false, true, "models/blip_pretrain.py of the official code"},
+                                         {"pevl", "pevl", 200, 200, true, false, "the official pre-training"}};
 
 void flatten(const nlohmann::json& json, const std::string& prefix, models::SavedConfiguration& saved) {
   for (const auto& [key, value] : json.items()) {
@@ -67,7 +70,8 @@ void add_data(const Preparation& preparation, const models::SavedConfiguration& 
   settings.push_back({"data.tokenizer.type", "wordpiece", SettingSource::kPublished, "BERT's"});
   if (preparation.position_tokens) settings.push_back({"data.tokenizer.options.position_tokens", "true", SettingSource::kPublished, "its vocabulary"});
   settings.push_back({"data.tokenizer.prepare", preparation.prepare, SettingSource::kPublished, "as the official code"});
-  settings.push_back({"data.tokenizer.add_sep", "false", SettingSource::kPublished, "texts end without [SEP] in the official code"});
+  settings.push_back({"data.tokenizer.add_sep", preparation.add_sep ? "true" : "false", SettingSource::kPublished,
+                      preparation.add_sep ? "texts end with [SEP] in the official code" : "texts end without [SEP] in the official code"});
   const auto add_length = [&](const char* key, std::int64_t published) {
     std::int64_t written = 0;
     const auto found = saved.find(key);
@@ -125,7 +129,11 @@ absl::StatusOr<data::TextPipelinePtr> open_texts(const std::string& path, const 
     return usage_error(absl::StrCat(path, ": a file of weights has no tokenizer: name the vocabulary of ", words, " words that the model was trained with (--vocabulary vocab.txt)"));
   }
   absl::StatusOr<data::TokenizerPtr> tokenizer = data::open_tokenizer(config.data.tokenizer);
-  if (!tokenizer.ok()) return with_exit_code(annotate(tokenizer.status(), config.data.tokenizer.vocabulary), ExitCode::kUsage);
+  if (!tokenizer.ok()) {
+    const std::string& vocabulary = config.data.tokenizer.vocabulary;
+    const bool is_named = absl::StartsWith(tokenizer.status().message(), vocabulary);
+    return with_exit_code(is_named ? tokenizer.status() : annotate(tokenizer.status(), vocabulary), ExitCode::kUsage);
+  }
   if ((*tokenizer)->size() != words) {
     return usage_error(absl::StrCat(config.data.tokenizer.vocabulary, ": a vocabulary of ", (*tokenizer)->size(), " words, but the model has embeddings of ", words, ": it was trained with another one"));
   }

@@ -57,6 +57,15 @@ struct Trainer::Impl {
   absl::Status build() {
     const auto seed = static_cast<std::uint64_t>(config.seed);
     if (config.losses.empty()) return absl::InvalidArgumentError("losses: at least one term is needed");
+    if (!config.model.options.box_head) {
+      constexpr char kNoBoxes[] = " needs predicted boxes, and model.box_head is false";
+      for (const auto& [name, loss] : config.losses) {
+        if (loss.term.type() == "box_regression") return absl::InvalidArgumentError(absl::StrCat("losses.", name, kNoBoxes));
+      }
+      for (const auto& [name, probe] : config.probes) {
+        if (probe.probe.type() == "boxes") return absl::InvalidArgumentError(absl::StrCat("probes.", name, kNoBoxes));
+      }
+    }
     if (config.data.split == data::Split::kHeldOut) return absl::InvalidArgumentError("data.split: held_out is for evaluation; train on train or all");
     FGVL_ASSIGN_OR_RETURN(std::vector<data::Stream> streams, data::open_streams(config.data, config.data.split));
     FGVL_ASSIGN_OR_RETURN(texts, data::make_text_pipeline(config.data, streams));

@@ -1,4 +1,4 @@
-// golden/xvlm, albef and pevl: official weights there and back; X-VLM's as files that the official code saves, in zip and legacy form.
+// golden/xvlm, albef, blip and pevl: official weights there and back; X-VLM's as files that the official code saves, in zip and legacy form.
 #include <algorithm>
 #include <cstring>
 #include <fstream>
@@ -113,10 +113,10 @@ TEST_CASE("official -> fgvl -> official gives every tensor back byte for byte, t
   CHECK(files > 0);
 }
 
-TEST_CASE("ALBEF's and PEVL's weights come back byte for byte, all but the named state of their objective", "[golden]") {
+TEST_CASE("ALBEF's, BLIP's and PEVL's weights come back byte for byte, all but the named state of their objective", "[golden]") {
   FGVL_SKIP_UNLESS(!test::golden_dir().empty(), "golden values");
   int files = 0;
-  for (const std::string family : {"albef", "pevl"}) {
+  for (const std::string family : {"albef", "blip", "pevl"}) {
     const models::NameMap& names = *models::find_name_map(family);
     for (const auto& entry : fs::directory_iterator(test::golden_dir() / family)) {
       if (entry.path().string().find(".weights.safetensors") == std::string::npos) continue;

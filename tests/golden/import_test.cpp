@@ -1,5 +1,6 @@
-// golden/xvlm: official files, imported, give what the official code computed of the same inputs.
+// golden/xvlm, albef and pevl: official weights, imported, give what the official code computed of the same inputs.
 #include <fstream>
+#include <functional>
 
 #include <torch/torch.h>
 
@@ -7,6 +8,7 @@
 #include "fgvl/train/import.hpp"
 #include "golden/official_model.hpp"
 #include "support/catch.hpp"
+#include "support/folders.hpp"
 
 namespace fgvl::test {
 namespace {
@@ -20,6 +22,8 @@ std::string text_of(const nlohmann::json& value) {
   for (std::size_t comma = text.find(','); comma != std::string::npos; comma = text.find(',', comma + 1)) text.insert(comma + 1, " ");
   return text;
 }
+
+std::string family_of(const OfficialModel& official) { return official.folder.filename().string(); }
 
 /// What the fixture says of its model, as settings.
 std::map<std::string, std::string> configuration_of(const OfficialModel& official) {
@@ -40,11 +44,18 @@ std::map<std::string, std::string> configuration_of(const OfficialModel& officia
                                                  {"losses.itc.type", "contrastive"},
                                                  {"losses.itm.type", "matching"},
                                                  {"losses.mlm.type", "masked_language"},
-                                                 {"losses.box.type", "box_regression"},
                                                  {"data.image.size", text_of(config["image_res"])},
-                                                 {"data.tokenizer.max_tokens", text_of(text["max_pos"])},
-                                                 {"data.tokenizer.max_words", text_of(official.json["checkpoint_config"]["max_words"])}};
+                                                 {"data.tokenizer.prepare", family_of(official)},
+                                                 {"data.tokenizer.max_tokens", text_of(std::min<std::int64_t>(text["max_pos"], family_of(official) == "pevl" ? 200 : 30))}};
   const auto add = [&](const char* key, const nlohmann::json& value) { expected[std::string("model.vision.options.") + key] = text_of(value); };
+  if (family_of(official) == "xvlm") {
+    expected["losses.box.type"] = "box_regression";
+    expected["data.tokenizer.max_words"] = text_of(official.json["checkpoint_config"]["max_words"]);
+  } else {
+    expected["model.box_head"] = "false";
+    expected["losses.itm.options.head"] = "linear";
+    add("local_attn_depth", 0);
+  }
   if (vision["kind"] == "swin") {
     expected["model.vision.type"] = "swin";
     add("width", vision["embed_dim"]);
@@ -55,7 +66,7 @@ std::map<std::string, std::string> configuration_of(const OfficialModel& officia
   }
   add("patch_size", config["patch_size"]);
   add("width", config["vision_width"]);
-  add("local_attn_depth", vision["local_attn_depth"]);
+  if (vision.contains("local_attn_depth")) add("local_attn_depth", vision["local_attn_depth"]);
   if (vision["kind"] == "vit") {
     expected["model.vision.type"] = "deit";
     add("layers", vision["depth"]);
@@ -79,79 +90,135 @@ std::vector<std::string> needed_overrides(const std::map<std::string, std::strin
   return overrides;
 }
 
-std::string write_vocabulary(const fs::path& folder, std::int64_t words) {
+/// BERT's special tokens at the fixture's ids, its unused ones where position tokens take their places, and any words else.
+std::string write_vocabulary(const fs::path& folder, const OfficialModel& official) {
+  const nlohmann::json& ids = official.json["special_ids"];
+  std::vector<std::string> tokens(official.json["config"]["text"]["vocab"].get<std::size_t>());
+  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = "word" + std::to_string(i);
+  if (ids.contains("pos_0")) {
+    for (std::size_t i = ids["min_pos"]; i <= ids["max_pos"].get<std::size_t>(); ++i) tokens[i] = "[unused" + std::to_string(i - 5) + "]";
+  }
+  const std::vector<std::pair<std::string, std::string>> special = {{"pad", "[PAD]"}, {"unk", "[UNK]"}, {"cls", "[CLS]"}, {"sep", "[SEP]"}, {"mask", "[MASK]"}};
+  for (const auto& [key, token] : special) tokens[ids[key].get<std::size_t>()] = token;
   std::ofstream file(folder / "words.txt");
-  const std::vector<std::string> special = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
-  for (const std::string& token : special) file << token << '\n';
-  for (std::int64_t i = static_cast<std::int64_t>(special.size()); i < words; ++i) file << "word" << i << '\n';
+  for (const std::string& token : tokens) file << token << '\n';
   return (folder / "words.txt").string();
 }
 
-std::vector<fs::path> files_of(const OfficialModel& official) {
+/// The files of a fixture. Where it has weights alone, one is written to `folder` as the official code does.
+std::vector<fs::path> files_of(const OfficialModel& official, const fs::path& folder) {
   std::vector<fs::path> files;
   for (const char* ending : {".th", ".legacy.th"}) {
     const fs::path path = official.folder / (official.name() + ending);
     if (fs::exists(path)) files.push_back(path);
   }
-  return files;
+  if (!files.empty()) return files;
+  const Tensors weights = official.weights();
+  REQUIRE(write_torch_file((folder / "written.th").string(), {weights.begin(), weights.end()}).ok());
+  return {folder / "written.th"};
+}
+
+/// Captions of whole pictures.
+RegionBatch captions(const Tensor& images, const Tensor& ids, const Tensor& mask) {
+  const std::int64_t texts = ids.size(0);
+  RegionBatch batch;
+  batch.images = images;
+  batch.text_ids = ids;
+  batch.text_mask = mask.to(at::kBool);
+  batch.text_to_image = at::arange(texts);
+  batch.is_region = at::zeros({texts}, at::kBool);
+  batch.boxes = torch::tensor({0.5f, 0.5f, 1.f, 1.f}).expand({texts, 4}).contiguous();
+  batch.text_key = at::arange(texts);
+  return batch;
+}
+
+eval::Scores scores_of(const eval::Inference& inference, const RegionBatch& batch) {
+  const auto pass = inference.run()->model->begin(batch);
+  const eval::EncodedImages images{pass->image()};
+  return inference.score(images, {std::vector<std::string>(static_cast<std::size_t>(batch.text_count()), "text"), batch.text_ids, pass->text(), {}});
 }
 
 double largest_difference(const Tensor& a, const Tensor& b) { return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(); }
 
-TEST_CASE("official files become folders whose configuration is the fixture's and whose scores are those of the official code", "[golden]") {
+/// Imports every file of the fixture, checks the settings against what the fixture says, and hands the opened model to `use`.
+int import_all(const OfficialModel& official, const std::function<void(const eval::Inference&)>& use) {
+  int files = 0;
+  const auto expected = configuration_of(official);
+  const fs::path folder = fresh_folder("golden_import");
+  for (const fs::path& path : files_of(official, folder)) {
+    INFO(path);
+    fs::remove_all(folder / "model");
+    const auto imported = train::import_checkpoint(path.string(), (folder / "model").string(), {.vocabulary = write_vocabulary(folder, official), .overrides = needed_overrides(expected)});
+    INFO(imported.status());
+    REQUIRE(imported.ok());
+    std::map<std::string, std::string> found;
+    for (const models::Setting& setting : imported->settings) found[setting.key] = setting.value;
+    for (const auto& [key, value] : expected) {
+      INFO(key);
+      CHECK(found[key] == value);
+    }
+    CHECK(imported->table.find("reshaped") == std::string::npos);
+    CHECK(imported->table.find("missing") == std::string::npos);
+    const auto inference = eval::Inference::open((folder / "model").string());
+    INFO(inference.status());
+    REQUIRE(inference.ok());
+    use(*inference);
+    ++files;
+  }
+  return files;
+}
+
+TEST_CASE("X-VLM's files become folders whose configuration is the fixture's and whose scores and boxes are those of the official code", "[golden]") {
   FGVL_NEEDS_GOLDEN();
   const torch::NoGradGuard guard;
   int files = 0;
   for (const OfficialModel& official : official_models()) {
-    if (official.kind().rfind("xvlm ", 0) != 0) continue;
-    const auto expected = configuration_of(official);
-    const OfficialRun reference = prepare(official, official.scenario("image_text"), at::kFloat);  // for its batch
-    const Tensors out = with_prefix(official.scenario("image_text"), "out.");
-    for (const fs::path& path : files_of(official)) {
-      INFO(path);
-      const fs::path folder = fresh_folder("golden_import");
-      const train::ImportOptions options{.vocabulary = write_vocabulary(folder, official.json["config"]["text"]["vocab"]), .overrides = needed_overrides(expected)};
-      const auto imported = train::import_checkpoint(path.string(), (folder / "model").string(), options);
-      INFO(imported.status());
-      REQUIRE(imported.ok());
-      std::map<std::string, std::string> found;
-      for (const models::Setting& setting : imported->settings) found[setting.key] = setting.value;
-      for (const auto& [key, value] : expected) {
-        INFO(key);
-        CHECK(found[key] == value);
-      }
-      CHECK(imported->table.find("reshaped") == std::string::npos);
-      CHECK(imported->table.find("missing") == std::string::npos);
-
-      const auto inference = eval::Inference::open((folder / "model").string());
-      INFO(inference.status());
-      REQUIRE(inference.ok());
-      const RegionBatch& batch = reference.batch;
-      const auto pass = inference->run()->model->begin(batch);
-      const eval::EncodedImages images{pass->image()};
-      const eval::EncodedTexts texts{std::vector<std::string>(static_cast<std::size_t>(batch.text_count()), "text"), batch.text_ids, pass->text(), {}};
-      const eval::Scores scores = inference->score(images, texts);
-      CHECK(largest_difference(scores.itc / *inference->temperature(), out.at("sim_i2t")) < kOutputTolerance);
+    if (family_of(official) != "xvlm") continue;
+    const Tensors pairs = official.scenario("image_text"), regions = official.scenario("region"), out = with_prefix(pairs, "out.");
+    files += import_all(official, [&](const eval::Inference& inference) {
+      const eval::Scores scores = scores_of(inference, captions(pairs.at("in.image"), pairs.at("in.text_ids"), pairs.at("in.text_atts")));
+      CHECK(largest_difference(scores.itc / *inference.temperature(), out.at("sim_i2t")) < kOutputTolerance);
       CHECK(largest_difference(scores.itm.t(), out.at("match_prob_text_by_image")) < kOutputTolerance);
-      const Tensors regions = official.scenario("region");
-      const OfficialRun with_boxes = prepare(official, regions, at::kFloat);
-      const auto region_pass = inference->run()->model->begin(with_boxes.batch);
-      CHECK(largest_difference(region_pass->predicted_boxes(at::arange(with_boxes.batch.text_count())), with_prefix(regions, "out.").at("output_coord")) < kOutputTolerance);
-      ++files;
-    }
+      RegionBatch batch = captions(regions.at("in.image"), regions.at("in.text_ids"), regions.at("in.text_atts"));
+      batch.text_to_image = regions.at("in.idx_to_group_img");
+      const auto pass = inference.run()->model->begin(batch);
+      CHECK(largest_difference(pass->predicted_boxes(at::arange(batch.text_count())), regions.at("out.output_coord")) < kOutputTolerance);
+    });
   }
-  std::cout << "official files used: " << files << std::endl;
+  std::cout << "X-VLM: " << files << " official files used" << std::endl;
   CHECK(files > 0);
+}
+
+TEST_CASE("ALBEF's and PEVL's weights become folders likewise: linear matching head, no boxes, position tokens", "[golden]") {
+  FGVL_NEEDS_GOLDEN();
+  const torch::NoGradGuard guard;
+  for (const OfficialModel& official : official_models()) {
+    const std::string family = family_of(official);
+    if (family != "albef" && family != "pevl") continue;
+    if (models::find_name_map(family)->rules.empty()) {
+      std::cout << "SKIPPED: this version does not translate the names of " << family << std::endl;
+      continue;
+    }
+    const Tensors step = official.scenario("step1");
+    CHECK(import_all(official, [&](const eval::Inference& inference) {
+      const RegionBatch batch = captions(step.at("in.image"), step.at("in.input_ids"), step.at("in.attention_mask"));
+      // The first rows of itm_logits are the true pairs.
+      const Tensor expected = step.at("out.itm_logits").slice(0, 0, batch.text_count()).softmax(1).select(1, 1);
+      CHECK(largest_difference(scores_of(inference, batch).itm.diagonal(), expected) < kOutputTolerance);
+      CHECK(inference.run()->texts->tokenizer().ids("[pos_3]").size() == (family == "pevl" ? 1 : 5));
+    }) == 1);
+  }
 }
 
 TEST_CASE("official files of small models ask for the heads that no tensor shows", "[golden]") {
   FGVL_NEEDS_GOLDEN();
   int files = 0;
   for (const OfficialModel& official : official_models()) {
-    for (const fs::path& path : official.kind().rfind("xvlm ", 0) == 0 ? files_of(official) : std::vector<fs::path>()) {
+    if (family_of(official) != "xvlm") continue;
+    const fs::path folder = fresh_folder("golden_import");
+    for (const fs::path& path : files_of(official, folder)) {
       INFO(path);
-      const fs::path folder = fresh_folder("golden_import");
-      const auto imported = train::import_checkpoint(path.string(), (folder / "model").string(), {.vocabulary = write_vocabulary(folder, official.json["config"]["text"]["vocab"])});
+      const auto imported = train::import_checkpoint(path.string(), (folder / "model").string(), {.vocabulary = write_vocabulary(folder, official)});
       CHECK(exit_code(imported.status()) == ExitCode::kUsage);
       CHECK_THAT(std::string(imported.status().message()), Catch::Contains("model.text.options.heads=...") && Catch::Contains("model.fusion.options.heads=..."));
       CHECK_FALSE(fs::exists(folder / "model"));

@@ -4,8 +4,10 @@
 #include "fgvl/core/safetensors.hpp"
 #include "fgvl/losses/box_regression.hpp"
 #include "fgvl/losses/contrastive.hpp"
+#include "fgvl/losses/language_model.hpp"
 #include "fgvl/losses/masked_language.hpp"
 #include "fgvl/models/bert.hpp"
+#include "fgvl/models/blip.hpp"
 #include "fgvl/models/clip_vit.hpp"
 #include "fgvl/models/deit.hpp"
 #include "fgvl/models/name_map.hpp"
@@ -59,13 +61,15 @@ RegionBatch make_batch(const Tensors& in, std::int64_t grid) {
 /// Modules and the beginning of their parameters' names.
 std::vector<std::pair<std::string, torch::nn::Module*>> modules_of(const OfficialRun& run) { return {{"model.", run.model.get()}, {"losses.", run.criterion.get()}}; }
 
-/// Fills the run's model and losses from official weights, strictly.
-void load(OfficialRun& run, const OfficialModel& official, const Tensors& weights, const std::vector<std::string>& allow_unexpected) {
+/// Fills the run's model and losses from official weights, strictly but for what `options` allow.
+void load(OfficialRun& run, const OfficialModel& official, const Tensors& weights, models::LoadOptions options) {
+  options.names = &official.names();
+  options.text_layers = official.text_layers();
   std::vector<std::pair<std::string, Tensor>> targets;
   for (const auto& [prefix, module] : modules_of(run)) {
     for (auto& entry : models::named_state(*module, prefix)) targets.push_back(std::move(entry));
   }
-  run.loaded = models::load_named(targets, {weights.begin(), weights.end()}, {.names = &official.names(), .text_layers = official.text_layers(), .allow_unexpected = allow_unexpected});
+  run.loaded = models::load_named(targets, {weights.begin(), weights.end()}, options);
   INFO(run.loaded.problems());
   REQUIRE(run.loaded.ok());
 }
@@ -81,6 +85,12 @@ OfficialRun new_run(const OfficialModel& official) {
 }
 
 bool is_xvlm(const OfficialModel& official) { return official.names().family == "xvlm"; }
+bool is_blip(const OfficialModel& official) { return official.names().family == "blip"; }
+
+models::FusionEncoderPtr make_blip_fusion(const Json& json, const models::TextEncoderPtr& text) {
+  const auto token_id = [ids = json["special_ids"]](const std::string& token) -> std::int64_t { return token == "[ENC]" ? ids["enc"] : token == "[DEC]" ? ids["bos_dec"] : Json(-1); };
+  return make_fusion_encoder(models::BlipFusionOptions{}, {.text_width = text->width(), .vision_width = json["config"]["vision_width"], .text = text, .token_id = token_id});
+}
 
 }  // namespace
 
@@ -136,12 +146,12 @@ models::VisionEncoderPtr make_vision(const Json& config) {
 
 models::ModelPtr make_model(const OfficialModel& official) {
   const Json &config = official.json["config"], &text_config = official.json["text_config"], &text = config["text"];
-  const std::int64_t text_layers = official.text_layers(), layers = text["layers"];
+  const std::int64_t layers = text["layers"], text_layers = is_blip(official) ? layers : official.text_layers();
   const models::BertOptions bert{.width = text["hidden"], .layers = text_layers, .heads = text["heads"], .mlp_width = text["inter"], .max_tokens = text["max_pos"],
-                                 .token_types = text_config["type_vocab_size"], .layer_norm_eps = text_config["layer_norm_eps"], .dropout = 0};
+                                 .token_types = is_blip(official) ? 0 : text_config["type_vocab_size"].get<std::int64_t>(), .layer_norm_eps = text_config["layer_norm_eps"], .dropout = 0};
+  const models::TextEncoderPtr encoder = make_text_encoder(bert, {.vocab_size = text_config["vocab_size"]});
   const models::BertFusionOptions fusion{.layers = layers - text_layers, .heads = text["heads"], .mlp_width = text["inter"], .layer_norm_eps = text_config["layer_norm_eps"], .dropout = 0};
-  return models::make_region_vlm({make_vision(config), make_text_encoder(bert, {.vocab_size = text["vocab"]}),
-                                  make_fusion_encoder(fusion, {.text_width = text["hidden"], .vision_width = config["vision_width"]})},
+  return models::make_region_vlm({make_vision(config), encoder, is_blip(official) ? make_blip_fusion(official.json, encoder) : make_fusion_encoder(fusion, {.text_width = text["hidden"], .vision_width = config["vision_width"]})},
                                  {.embed_dim = config["embed_dim"], .box_head = is_xvlm(official)});
 }
 
@@ -151,13 +161,14 @@ OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::
   // Retrieval fine-tuning, where pairs have identities: equal ones are positives of one another, which is what ours do without `reference`.
   const bool retrieval = in.count("idx") > 0;
   run.negatives = {.visual_for_text = at::zeros_like(in.at("neg_image_idx")), .text_for_visual = at::zeros_like(in.at("neg_text_idx"))};
-  run.criterion->add("itc", losses::ContrastiveOptions{.temperature = {.init = official.json["config"]["temp"]}, .reference = !retrieval})
+  run.criterion->add("itc", losses::ContrastiveOptions{.temperature = {.init = official.json["config"].value("temp", 0.07)}, .reference = !retrieval})
       .add("itm", losses::MatchingOptions{.temperature = "itc", .reference = !retrieval, .head = is_xvlm(official) ? losses::MatchingHead::kMlp : losses::MatchingHead::kLinear,
                                           .given = run.negatives});
   if (in.count("text_ids_masked") + in.count("mlm_input_ids") > 0) run.criterion->add("mlm", losses::MaskedLanguageOptions{});
+  if (is_blip(official)) run.criterion->add("lm", losses::LanguageModelOptions{.label_smoothing = official.json["label_smoothing"]});
   if (in.count("idx_to_group_img") > 0) run.criterion->add("box", losses::BoxRegressionOptions{});
   // A retrieval scenario has no masked words, and so no head for them.
-  load(run, official, official.weights(), retrieval ? std::vector<std::string>{"text_encoder.cls.*"} : std::vector<std::string>());
+  load(run, official, official.weights(), {.allow_unexpected = retrieval ? std::vector<std::string>{"text_encoder.cls.*"} : std::vector<std::string>()});
   run.model->to(dtype);
   run.criterion->to(dtype);
   run.take_inputs(scenario);
@@ -166,13 +177,13 @@ OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::
 
 OfficialRun prepare_momentum(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype) {
   OfficialRun run = new_run(official);
-  run.criterion->add("mlm", losses::MaskedLanguageOptions{});
+  if (!is_blip(official)) run.criterion->add("mlm", losses::MaskedLanguageOptions{});
   Tensors weights;
   for (const auto& [name, value] : official.weights()) {
     const std::size_t mark = name.find("_m.");
     if (mark != std::string::npos) weights[name.substr(0, mark) + name.substr(mark + 2)] = value;
   }
-  load(run, official, weights, {});
+  load(run, official, weights, {.allow_missing = {"model.fusion_encoder.layer.*.decoder_attention.*"}});  // BLIP's decoder has no momentum
   run.model->to(dtype);
   run.criterion->to(dtype);
   run.take_inputs(scenario);

@@ -1,5 +1,5 @@
 #pragma once
-/// The official fixtures (X-VLM, ALBEF, PEVL) as our models, batches and criteria, made the way a user makes them: make_region_vlm, begin, Criterion.
+/// The official fixtures (X-VLM, ALBEF, BLIP, PEVL) as our models, batches and criteria, made the way a user makes them: make_region_vlm, begin, Criterion.
 #include <map>
 
 #include <torch/torch.h>
@@ -25,9 +25,10 @@ struct OfficialModel {
   nlohmann::json json;
 
   std::string name() const { return json["name"]; }
-  /// Of its checkpoints' names, and the name of its folder: "xvlm", "albef", "pevl".
+  /// Of its checkpoints' names, and the name of its folder: "xvlm", "albef", "blip", "pevl".
   const models::NameMap& names() const;
-  std::int64_t text_layers() const { return json["config"]["text"]["fusion_layer"]; }
+  /// Of names in which fusion layers follow text layers; BLIP's are the same layers.
+  std::int64_t text_layers() const { return json["config"]["text"].value("fusion_layer", 0); }
   /// Under official names.
   Tensors weights() const;
   /// "in.", "out." and "grad." tensors.
@@ -59,7 +60,7 @@ struct OfficialRun {
   Tensor matching_logits();
 };
 OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);
-/// The momentum encoders of ALBEF and of what follows it, and their word predictor ("mlm"), with the weights under "*_m" and the batch of the scenario.
+/// The momentum encoders of ALBEF and of what follows it and, but for BLIP, their word predictor ("mlm"), with the weights under "*_m" and the batch of the scenario.
 OfficialRun prepare_momentum(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);
 
 /// golden/README.md: what float32 may differ by.

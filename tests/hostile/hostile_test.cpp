@@ -1,7 +1,9 @@
 // Files that are truncated, lying or hostile: each is refused with a sentence that names the file and the place, with exit code 4, and without asking for
 // more memory than the file is large. FGVL_HOSTILE_DIR keeps the files, for trying the program on them.
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <limits>
 #include <new>
@@ -10,6 +12,7 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include "core/pickle.hpp"
 #include "fgvl/core/checkpoint_file.hpp"
 #include "fgvl/core/files.hpp"
 #include "support/catch.hpp"
@@ -69,13 +72,17 @@ std::string pickled(const std::string& body) { return test::torch_zip(test::kPic
 /// A pickle that calls `module.attribute("x")`.
 std::string call(const std::string& module, const std::string& attribute) { return pickled("c" + module + "\n" + attribute + "\n" + test::pickled_text("touch /tmp/owned") + "\x85R"); }
 
+std::string repeated(const std::string& part, int times) {
+  std::string bytes;
+  for (int i = 0; i < times; ++i) bytes += part;
+  return bytes;
+}
+/// Remembers the topmost value as number `id`, and takes it again.
+std::string memo(char id) { return {'q', id}; }
+std::string got(char id) { return {'h', id}; }
+
 std::vector<Hostile> pickles() {
   const std::string tensor = PickledTensor().bytes();
-  const auto repeated = [](const std::string& part, int times) {
-    std::string bytes;
-    for (int i = 0; i < times; ++i) bytes += part;
-    return bytes;
-  };
   std::vector<Hostile> files = {
       {"os_system.th", call("os", "system"), "names os.system"},
       {"posix_system.th", call("posix", "system"), "names posix.system"},
@@ -118,12 +125,24 @@ std::vector<Hostile> pickles() {
       {"odd_items.th", pickled("}(" + test::pickled_text("w") + "u"), "a dict's key without a value"},
       {"name_is_number.th", pickled("}" + test::pickled_text("model") + "}(" + test::pickled_text("a") + tensor + test::pickled_integer(1) + tensor + "us"), "name is not a text"},
       {"same_name_twice.th", test::torch_zip(test::pickled_model({{"w", tensor}, {"w", tensor}})), "two tensors are named \"w\""},
+      {"escape_in_name.th", test::torch_zip(test::pickled_model({{"w\x1b[31m", test::PickledTensor{.offset = 1}.bytes()}})), "tensor \"w\\x1b[31m\""},
       {"shared_lists.th", {}, "far larger than the file"},
+      {"shared_key.th", {}, "far larger than the file"},
+      {"shared_objects.pt", {}, "contain one another in far more ways"},
   };
   // Forty lists, each twice in the next: 2^40 values from a few hundred bytes.
   std::string lists = "]q" + std::string(1, '\0');
   for (int i = 1; i <= 40; ++i) lists += "](h" + std::string(1, static_cast<char>(i - 1)) + "h" + std::string(1, static_cast<char>(i - 1)) + "eq" + std::string(1, static_cast<char>(i));
-  files.back().bytes = pickled("}(" + test::pickled_text("model") + test::kOrderedDict + "(" + test::pickled_text("w") + tensor + "u" + test::pickled_text("config") + "}" + test::pickled_text("a") + "(" + lists + "ts" + "u");
+  const auto configured = [&](const std::string& value) {
+    return pickled("}(" + test::pickled_text("model") + test::kOrderedDict + "(" + test::pickled_text("w") + tensor + "u" + test::pickled_text("config") + "}" + test::pickled_text("a") + value + "s" + "u");
+  };
+  files[files.size() - 3].bytes = configured("(" + lists + "t");
+  // One long key in five thousand dicts: 100 MB from 50 kB.
+  files[files.size() - 2].bytes = configured("(" + test::pickled_text(std::string(20000, 'k')) + memo(0) + repeated("}" + got(0) + "Ns", 5000) + "t");
+  // An object of 100,000 attributes, which is itself 100,000 attributes of another: without a limit, 10^10 steps.
+  const std::string class_name = "c__torch__\nM\n", attributes = repeated(got(0) + "N", 100000);
+  files.back().bytes = test::archive({{"m/data.pkl", test::kPickleStart + class_name + ")\x81}(" + test::pickled_text("a") + memo(0) + class_name + ")\x81}(" + attributes + "ub" + memo(1) + repeated(got(0) + got(1), 100000) + "ub."},
+                                      {"m/constants.pkl", test::kPickleStart + ")."}});
   return files;
 }
 
@@ -256,6 +275,10 @@ std::vector<Hostile> safetensors_files() {
       {"twice.safetensors", of(R"({"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]},"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}})"), "two entries are named \"w\""},
       {"surplus.safetensors", of(entry(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])")), "20 bytes at the end belong to no tensor"},
       {"empty_but_huge.safetensors", of(R"({"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]},"e":{"dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[24,24]}})"), "exceed 64 bits"},
+      {"escape_in_name.safetensors", of(R"({"w\u001b[31m":{"dtype":"F99","shape":[6],"data_offsets":[0,24]}})"), "tensor \"w\\x1b[31m\": dtype \"F99\""},
+      {"escape_in_key.safetensors", of(R"({"w":{"\u001b[31m":1}})"), "the key \"\\x1b[31m\""},
+      {"entries_of_nothing.safetensors", of("{" + repeated("\"\":{},", 1000) + "\"a\":{}}"), "a tensor without a name"},
+      {"field_none.safetensors", of("{\"a\":{},\"b\":{}}"), "tensor \"a\": needs dtype, shape and data_offsets"},
       {"bool_of_seven.safetensors", test::safetensors(entry(R"("dtype":"BOOL","shape":[2],"data_offsets":[0,2])"), "\x01\x07"), "neither true nor false"},
   };
 }
@@ -270,6 +293,14 @@ std::vector<Hostile> others() {
       {"old.tar.th", std::string(257, 'x') + "ustar" + std::string(250, '\0'), "tar archive"},
       {"parent.index.json", R"({"weight_map": {"a": "../../etc/passwd"}})", "must be a file beside the index"},
       {"self.index.json", R"({"weight_map": {"a": "self.index.json"}})", "neither a file of PyTorch nor safetensors nor an index"},
+      {"self_twice.index.json", R"({"weight_map": {"a": "x", "a": "y"}})", "tensor \"a\" is named twice"},
+      {"two_maps.index.json", R"({"weight_map": {"a": "x"}, "weight_map": {"a": "x"}})", "two entries are named weight_map"},
+      {"number.index.json", R"({"weight_map": {"a": 3}})", "its shard is not a text but a number"},
+      {"nested.index.json", R"({"weight_map": {"a": {"b": "x"}}})", "its shard is not a text but an object"},
+      {"no_map.index.json", R"({"metadata": {"weight_map": {"a": "x"}}})", "JSON without a `weight_map`"},
+      {"broken.index.json", R"({"weight_map": {"a": "x"})", "not JSON"},
+      {"escape.index.json", R"({"weight_map": {"a": "\u001b[31m/x"}})", "the shard \"\\x1b[31m/x\" must be"},
+      {"deep_elsewhere.index.json", "{\"metadata\":" + std::string(100000, '[') + std::string(100000, ']') + "}", "nested more than 64 deep"},
       {"deep.index.json", "{\"weight_map\":" + std::string(100000, '[') + std::string(100000, ']') + "}", "weight_map"},
   };
 }
@@ -280,7 +311,9 @@ absl::Status refusal(const std::string& path) {
   const std::size_t largest = largest_request;
   CHECK_FALSE(file.ok());
   CHECK(exit_code(file.status()) == ExitCode::kCheckpoint);
-  CHECK(std::string(file.status().message()).rfind(path, 0) == 0);
+  const std::string message(file.status().message());
+  CHECK(message.rfind(path, 0) == 0);
+  CHECK(std::none_of(message.begin(), message.end(), [](unsigned char character) { return character < ' ' || character == 0x7f; }));  // nothing that would steer a terminal
   // The reader's own buffers, plus values that grow with what was really there: never with what a file claims.
   CHECK(largest <= (std::size_t{1} << 16) + 64 * fs::file_size(path));
   return file.status();
@@ -329,6 +362,70 @@ TEST_CASE("a file that is cut anywhere is refused", "[hostile]") {
       (void)refusal(path);
     }
   }
+}
+
+TEST_CASE("a pickle asks for no memory beyond its budget", "[hostile]") {
+  const std::string bytes = "N" + std::string("r") + test::little_endian(999999, 4) + std::string(1000000, 'N');  // memo number 999,999 of a pickle that is long enough for it
+  largest_request = 0;
+  const auto graph = pickle::parse(bytes, {.offset = 0, .budget = 1 << 16});
+  CHECK_THAT(std::string(graph.status().message()), Catch::Contains("bytes of memory"));
+  CHECK(largest_request <= 1 << 16);
+}
+
+TEST_CASE("keys beside the weights are named once, however often they stand there", "[hostile]") {
+  const std::string path = folder() + "/repeated.th", key = test::pickled_text("epoch") + memo(0), tensor = PickledTensor().bytes();
+  for (const std::string& bytes : {pickled("}(" + test::pickled_text("w") + tensor + key + "N" + repeated(got(0) + "N", 100000) + "u"),
+                                   pickled("}(" + test::pickled_text("model") + test::kOrderedDict + "(" + test::pickled_text("w") + tensor + "u" + key + "N" + repeated(got(0) + "N", 100000) + "u")}) {
+    REQUIRE(write_file_atomically(path, bytes).ok());
+    const auto file = open_checkpoint(path);
+    REQUIRE(file.ok());
+    CHECK(file->others == std::vector<std::string>{"epoch"});
+  }
+}
+
+/// Processor time of `work` in seconds: another program on the machine does not count.
+template <class Work>
+double seconds(Work&& work) {
+  const std::clock_t start = std::clock();
+  work();
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+}
+
+TEST_CASE("files that are built to take long take no longer than others of their size", "[hostile]") {
+  // Each of these took minutes where work was done again for every mention of a thing. The bound is far above what is needed (tenths of a second), for slow machines and sanitizers.
+  constexpr double kSeconds = 15;
+  const std::string path = folder() + "/long";
+  const auto opened = [&](const std::string& bytes) {
+    REQUIRE(write_file_atomically(path, bytes).ok());
+    absl::StatusOr<CheckpointFile> file = absl::InternalError("");
+    CHECK(seconds([&] { file = open_checkpoint(path); }) < kSeconds);
+    INFO(file.status());
+    REQUIRE(file.ok());
+    return std::move(*file);
+  };
+  SECTION("a long tuple as the arguments of many calls") {
+    const std::string bytes = "(ctorch\ndevice\n" + memo(0) + "(" + test::pickled_text("cpu") + std::string(1000000, 'N') + "t" + memo(1) + repeated(got(0) + got(1) + "R", 200000) + "t.";
+    CHECK(seconds([&] { CHECK(pickle::parse(bytes, {.offset = 0, .budget = 1 << 30}).ok()); }) < kSeconds);
+  }
+  SECTION("a long name that is named many times") {
+    const std::string bytes = "(" + test::pickled_text("__torch__." + std::string(2000000, 'x')) + memo(0) + test::pickled_text("M") + memo(1) + repeated(got(0) + got(1) + "\x93", 200000) + "t.";
+    CHECK(seconds([&] { CHECK(pickle::parse(bytes, {.offset = 0, .budget = 1 << 30, .torchscript = true}).ok()); }) < kSeconds);
+  }
+  SECTION("many tensors over one storage of truth values") {
+    std::vector<std::pair<std::string, std::string>> names = {{"w", PickledTensor{.storage = "BoolStorage", .elements = 4000000, .shape = {1}, .strides = {1}}.bytes() + memo(0)}};
+    for (int i = 0; i < 20000; ++i) names.emplace_back("w" + std::to_string(i), got(0));
+    CHECK(opened(test::torch_zip(test::pickled_model(names), std::string(4000000, '\1'))).tensors.size() == 20001);
+  }
+  SECTION("a configuration of many keys, read and written") {
+    std::string items;
+    for (int i = 0; i < 200000; ++i) items += test::pickled_text(std::to_string(i)) + "N";
+    const CheckpointFile file = opened(pickled("}(" + test::pickled_text("model") + test::kOrderedDict + "(" + test::pickled_text("w") + PickledTensor().bytes() + "u" + test::pickled_text("config") + "}(" + items + "uu"));
+    CHECK(file.config_json.substr(0, 20) == R"({"0":null,"1":null,")");
+    CHECK(seconds([&] { CHECK(write_torch_file(path + ".again", file.tensors, {.config_json = file.config_json}).ok()); }) < kSeconds);
+    CHECK(open_checkpoint(path + ".again")->config_json == file.config_json);
+    fs::remove(path + ".again");
+  }
+  fs::remove(path);
 }
 
 TEST_CASE("weights that are not finite are loaded", "[hostile]") {

@@ -107,6 +107,12 @@ TEST_CASE("weights are described and converted, and hostile ones end with exit c
     CHECK(std::memcmp(found.at(name).const_data_ptr(), tensor.const_data_ptr(), tensor.nbytes()) == 0);
   }
   CHECK(nlohmann::json::parse(after.config_json)["image_res"] == 64);
+  NamedTensors albef = official_names();
+  albef[0].first = "visual_encoder.norm.weight";
+  for (const char* state : {"image_queue", "text_encoder_m.bert.embeddings.word_embeddings.weight", "text_encoder_m.cls.predictions.bias"}) albef.emplace_back(state, torch::ones({1}));
+  REQUIRE(write_torch_file((folder / "albef.pth").string(), albef).ok());
+  expect({"info", "albef.pth"}, 0, {"family     ALBEF"});
+  expect({"convert", "albef.pth", "albef.safetensors", "--names", "fgvl"}, 0, {"6 tensors, safetensors", "state of the official objective, left out: text_encoder_m.* (2), image_queue"});
   expect({"convert", "official.th", "out.npz"}, 2, {"chosen by the ending"});
   expect({"convert", "official.th", "official.th"}, 2, {"would replace what is read"});
   test::write(folder / "cut.th", read(folder / "official.th").substr(0, 700));
@@ -156,6 +162,7 @@ TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
   }
   expect({"eval", "run", "--json", "scores.json"}, 4, {"scores.json", "No space left on device"}, "enospc:scores.json");
   expect({"ground", "run", "pictures/JPEGImages/p10.png", "cat", "--out", "g.png"}, 4, {"g.png", "No space left on device"}, "enospc:g.png");
+  expect({"train", "config.yaml", "--out", "boxless", "model.box_head=false"}, 2, {"needs predicted boxes, and model.box_head is false"});
   expect({"train", "config.yaml", "--out", "longer", "data.tokenizer.max_tokens=41"}, 2, {"data.tokenizer.max_tokens is 41", "model.text.options.max_tokens = 40"});
   // Nothing is held out: said before training, and no reason not to train once the probes are gone.
   expect({"train", "config.yaml", "--out", "none_held_out", "data.dataset.options.held_out_every=0"}, 3, {"probes.", "no record in the split that is scored", "held_out_every"});

@@ -4,6 +4,7 @@
 
 #include "data/files.hpp"
 #include "fgvl/core/checkpoint_file.hpp"
+#include "fgvl/core/random.hpp"
 #include "fgvl/data/text_pipeline.hpp"
 #include "fgvl/eval/inference.hpp"
 #include "fgvl/losses/box_regression.hpp"
@@ -148,7 +149,7 @@ TEST_CASE("import: settings are overridden as elsewhere, and every mistake has i
   const Official official(16, 2);
   const fs::path folder = official_project("import_mistakes", official);
   const Arguments heads = {"model.text.options.heads=2", "model.fusion.options.heads=2", "model.vision.options.heads=2"};
-  const auto import = [&](const std::string& file, const std::string& out, const Arguments& more, bool with_heads = true) {
+  const auto importing = [&](const std::string& file, const std::string& out, const Arguments& more, bool with_heads = true) {
     Arguments arguments = {"import", file, out};
     arguments.insert(arguments.end(), more.begin(), more.end());
     if (with_heads) arguments.insert(arguments.end(), heads.begin(), heads.end());
@@ -164,43 +165,43 @@ TEST_CASE("import: settings are overridden as elsewhere, and every mistake has i
     CHECK_FALSE(fs::exists(folder / ".new.fgvl_partial"));
   };
   const Arguments words = {"--vocabulary", "vocab.txt"};
-  expect(import("official.th", "new", words, false), 2, {"model.vision.options.heads=...   no tensor shows the number of heads, and the width 16 is no multiple of 64", "model.text.options.heads=...", "model.fusion.options.heads=..."});
+  expect(importing("official.th", "new", words, false), 2, {"model.vision.options.heads=...   no tensor shows the number of heads, and the width 16 is no multiple of 64", "model.text.options.heads=...", "model.fusion.options.heads=..."});
   expect({"info", "official.th"}, 0, {"heads ?", "? must be given", "FOLDER --vocabulary vocab.txt model.vision.options.heads=... model.text.options.heads=... model.fusion.options.heads=..."});
-  expect(import("official.th", "new", {}), 2, {"official.th: a file of weights has no tokenizer: name the vocabulary of 12 words", "--vocabulary"});
-  expect(import("official.th", "new", {"--vocabulary", "absent.txt"}), 2, {"absent.txt: cannot open"});
+  expect(importing("official.th", "new", {}), 2, {"official.th: a file of weights has no tokenizer: name the vocabulary of 12 words", "--vocabulary"});
+  expect(importing("official.th", "new", {"--vocabulary", "absent.txt"}), 2, {"absent.txt: cannot open"});
   std::string fewer = read(folder / "vocab.txt");
   test::write(folder / "fewer.txt", fewer.substr(0, fewer.rfind("right")));
-  expect(import("official.th", "new", {"--vocabulary", "fewer.txt"}), 2, {"fewer.txt: a vocabulary of 11 words, but the model has embeddings of 12"});
+  expect(importing("official.th", "new", {"--vocabulary", "fewer.txt"}), 2, {"fewer.txt: a vocabulary of 11 words, but the model has embeddings of 12"});
   test::write(folder / "text.bin", "no weights");
-  expect(import("text.bin", "new", words), 4, {"text.bin: neither a file of PyTorch nor safetensors"});
-  expect(import("absent.th", "new", words), 4, {"absent.th: cannot open"});
+  expect(importing("text.bin", "new", words), 4, {"text.bin: neither a file of PyTorch nor safetensors"});
+  expect(importing("absent.th", "new", words), 4, {"absent.th: cannot open"});
   save(folder / "stranger.th", {{"encoder.weight", at::ones({2})}});
-  expect(import("stranger.th", "new", words), 4, {"stranger.th: its names belong to no known family", "encoder.weight"});
+  expect(importing("stranger.th", "new", words), 4, {"stranger.th: its names belong to no known family", "encoder.weight"});
   NamedTensors tensors = official.tensors(), fewer_tensors = tensors;
   std::erase_if(fewer_tensors, [](const auto& entry) { return entry.first == "text_proj.bias"; });
   save(folder / "fewer.th", fewer_tensors);
-  expect(import("fewer.th", "new", words), 4, {"fewer.th: its weights do not fit", "text_proj.bias"});
+  expect(importing("fewer.th", "new", words), 4, {"fewer.th: its weights do not fit", "text_proj.bias"});
   std::erase_if(fewer_tensors, [](const auto& entry) { return entry.first == "vision_encoder.class_embedding"; });
   save(folder / "unknown_vision.th", fewer_tensors);
-  expect(import("unknown_vision.th", "new", words), 4, {"unknown_vision.th: these are weights of X-VLM, but its vision encoder is of a kind that this version does not know"});
+  expect(importing("unknown_vision.th", "new", words), 4, {"unknown_vision.th: these are weights of X-VLM, but its vision encoder is of a kind that this version does not know"});
   save(folder / "contradiction.th", tensors, "{\"image_res\": 64}");
-  expect(import("contradiction.th", "new", words), 2, {"model.vision.options.image_size=...   the tensors are of pictures of 32 pixels, the configuration beside them says 64"});
-  expect(import("official.th", "new", {"--vocabulary", "vocab.txt", "model.vision.options.depht=3"}), 2, {"model.vision.options.depht"});
-  expect(import("official.th", "new", {"--vocabulary", "vocab.txt", "nonsense"}), 2, {"argument 'nonsense': expected key=value"});
-  expect(import("official.th", "new", {"--vocabulary", "vocab.txt", "model.vision.options.width=24"}), 4, {"official.th: its weights do not fit"});
+  expect(importing("contradiction.th", "new", words), 2, {"model.vision.options.image_size=...   the tensors are of pictures of 32 pixels, the configuration beside them says 64"});
+  expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "model.vision.options.depht=3"}), 2, {"model.vision.options.depht"});
+  expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "nonsense"}), 2, {"argument 'nonsense': expected key=value"});
+  expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "model.vision.options.width=24"}), 4, {"official.th: its weights do not fit"});
   expect({"import", "official.th", "new", "--vocabulary", "vocab.txt", "model.text.options.heads=2", "model.fusion.options.heads=2", "model.vision.options.heads=3"}, 4, {"official.th: no model has these sizes"});
-  expect(import("official.th", "new", {"--vocabulary", "vocab.txt", "data.image.size=64"}), 2, {"data.image.size: 64, but the model sees pictures of 32"});
-  expect(import("official.th", "new", {"--vocabulary", "vocab.txt", "data.tokenizer.max_tokens=40"}), 2, {"data.tokenizer.max_tokens: 40, but the model has positions for 16"});
-  expect(import("official.th", "new", words), 4, {"No space left on device"}, "enospc:model.safetensors");
+  expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "data.image.size=64"}), 2, {"data.image.size: 64, but the model sees pictures of 32"});
+  expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "data.tokenizer.max_tokens=40"}), 2, {"data.tokenizer.max_tokens: 40, but the model has positions for 16"});
+  expect(importing("official.th", "new", words), 4, {"No space left on device"}, "enospc:model.safetensors");
   test::write(folder / "full/notes.txt", "mine");
-  expect(import("official.th", "full", words), 2, {"full: exists already, and nothing is replaced"});
+  expect(importing("official.th", "full", words), 2, {"full: exists already, and nothing is replaced"});
   CHECK(read(folder / "full/notes.txt") == "mine");
   expect({"convert", "official.th", "somewhere/"}, 2, {"fgvl import"});
   expect({"import", "--help"}, 0, {"FOLDER", "--vocabulary", "fgvl import official.th models/xvlm"});
 
   // Another picture size: positions are interpolated, and pictures are resized to it. An empty folder may be there.
   fs::create_directories(folder / "larger");
-  const Outcome larger = fgvl(folder, import("official.th", "larger", {"--vocabulary", "vocab.txt", "model.vision.options.image_size=64"}));
+  const Outcome larger = fgvl(folder, importing("official.th", "larger", {"--vocabulary", "vocab.txt", "model.vision.options.image_size=64"}));
   INFO(larger.output);
   REQUIRE(larger.code == 0);
   CHECK_THAT(larger.output, Catch::Contains("1 reshaped") && Catch::Contains("model.vision.options.image_size=64") && Catch::Contains("pictures   size 64"));

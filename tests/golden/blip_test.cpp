@@ -1,0 +1,80 @@
+// Parity with the official BLIP (e-bug/fine-grained-evals 6cc5fc1, models/BLIP/models/blip_pretrain.py and med.py).
+#include "fgvl/core/glob.hpp"
+#include "fgvl/losses/masked_language.hpp"
+#include "golden/momentum_pretraining.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl {
+namespace {
+
+using test::OfficialModel;
+using test::Tensors;
+
+/// BLIP's pre-training: alignment and matching as ALBEF, and a language model.
+class BlipPretraining final : public test::MomentumPretraining {
+ public:
+  using MomentumPretraining::MomentumPretraining;
+
+  void check_outputs(const Tensors& out) override {
+    MomentumPretraining::check_outputs(out);
+    const Tensor all = at::arange(live.batch.text_count());
+    const Tensor decoded = live.pass->decoded({.text_index = all, .visual_index = all});
+    // Behind a text's last token the official code decodes padding, which no loss looks at.
+    const Tensor real = live.batch.text_mask;
+    const Tensor logits = dynamic_cast<losses::WordPredictor&>(*live.criterion->find("lm")).word_logits(decoded.index({real}), live.pass->word_embedding());
+    test::check_close("lm_logits", logits, out.at("lm_logits").index({real}), test::kOutputTolerance);
+  }
+
+ private:
+  void add_losses(const Tensors& /*in*/, double /*alpha*/, Tensors& losses) override { losses["loss_lm"] = test::mean_of(live.criterion->find("lm")->forward(*live.pass)); }
+};
+
+TEST_CASE("BLIP: outputs, losses, queues and gradients equal the official implementation's, step by step", "[golden]") {
+  FGVL_NEEDS_GOLDEN();
+  int fixtures = 0, steps = 0;
+  for (const OfficialModel& official : test::official_models("blip")) {
+    INFO(official.name());
+    for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+      BlipPretraining training(official, official.scenario("step1"), dtype);
+      steps += check_steps(official, training);
+    }
+    ++fixtures;
+  }
+  std::cout << "BLIP parity: " << fixtures << " fixtures, " << steps << " steps in float32 and float64, " << test::compared_numbers << " numbers compared" << std::endl;
+  CHECK(fixtures > 0);
+}
+
+TEST_CASE("BLIP's file loads with nothing missing, unexpected or allowed, and every tied group of it is one tensor of ours", "[golden]") {
+  FGVL_NEEDS_GOLDEN();
+  using models::LoadOutcome;
+  int fixtures = 0;
+  for (const OfficialModel& official : test::official_models("blip")) {
+    INFO(official.name());
+    const Tensors weights = official.weights();
+    std::vector<std::string> names;
+    for (const auto& [name, value] : weights) names.push_back(name);
+    CHECK(models::recognise(names) == &official.names());
+    CHECK(models::text_layers_of(names) == official.text_layers());
+    const models::LoadReport report = test::prepare(official, official.scenario("step1"), at::kFloat).loaded;
+    std::int64_t second = 0;
+    for (const auto& group : official.json["tied"]) {
+      const std::string first = group[0];
+      CHECK_FALSE(models::first_name(official.names(), first));
+      for (std::size_t i = 1; i < group.size(); ++i) CHECK(models::first_name(official.names(), group[i]) == first);
+      second += static_cast<std::int64_t>(group.size()) - 1;
+    }
+    const auto state = std::count_if(names.begin(), names.end(), [&](const std::string& name) { return matches_any(official.names().objective_state, name); });
+    const auto derived = std::count_if(names.begin(), names.end(), [&](const std::string& name) { return matches_any(official.names().derived, name); });
+    const auto both = std::count_if(names.begin(), names.end(), [&](const std::string& name) { return matches_any(official.names().objective_state, name) && matches_any(official.names().derived, name); });
+    CHECK(report.count(LoadOutcome::kTied) == second);
+    CHECK(report.count(LoadOutcome::kDerived) == derived);
+    CHECK(report.count(LoadOutcome::kNotNeeded) == state - both);
+    CHECK(report.count(LoadOutcome::kLoaded) == static_cast<std::int64_t>(weights.size()) - second - state - derived + both);
+    CHECK(report.rows.size() == weights.size());
+    ++fixtures;
+  }
+  CHECK(fixtures > 0);
+}
+
+}  // namespace
+}  // namespace fgvl
