@@ -1,0 +1,70 @@
+// Texts without their padding: what is computed of them, and every gradient, must be as if each text stood alone.
+#include <torch/torch.h>
+
+#include "models/attention.hpp"
+#include "models/bundles.hpp"
+#include "models/packed_texts.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl::models {
+namespace {
+
+constexpr std::int64_t kWidth = 6, kLength = 5;
+const std::vector<std::int64_t> kLengths{3, 5, 1, 4};
+
+Tensor mask_of(const std::vector<std::int64_t>& lengths) {
+  return torch::arange(kLength).unsqueeze(0) < torch::tensor(lengths).unsqueeze(1);
+}
+
+Tensor gradient(const Tensor& output, const Tensor& of) {
+  const Tensor weights = torch::arange(output.numel(), output.options()).view(output.sizes()).cos();
+  return torch::autograd::grad({(output * weights).sum()}, {of}, /*grad_outputs=*/{}, /*retain_graph=*/true)[0];
+}
+
+TEST_CASE("packed texts hold the real tokens in order, and give them back with zeros behind them", "[models]") {
+  const Tensor mask = mask_of(kLengths), padded = torch::randn({4, kLength, kWidth}, at::kDouble).requires_grad_();
+  const PackedTexts texts(mask);
+  const Tensor packed = texts.pack(padded), expected = padded.index({mask});
+  CHECK(at::equal(packed, expected));
+  CHECK(at::equal(gradient(packed, padded), gradient(expected, padded)));
+  CHECK(at::equal(texts.place_in_text(), torch::tensor({0, 1, 2, 0, 1, 2, 3, 4, 0, 0, 1, 2, 3})));
+  CHECK(at::equal(texts.spread(packed), padded * mask.unsqueeze(2)));
+  CHECK(at::equal(gradient(texts.spread(packed), padded), gradient(padded * mask.unsqueeze(2), padded)));
+  CHECK(at::equal(texts.pad(packed).index({mask}), packed));
+  const Tensor positions = torch::tensor({0, 0, 4, 1, 0, 0, 3, 3}).view({4, 2});  // repeated ones too
+  const Tensor chosen = padded.gather(1, positions.unsqueeze(2).expand({-1, -1, kWidth})).flatten(0, 1);
+  CHECK(at::equal(texts.at_positions(packed, positions), chosen));
+  CHECK(at::allclose(gradient(texts.at_positions(packed, positions), padded), gradient(chosen, padded)));
+}
+
+TEST_CASE("texts without padding are only seen in another shape", "[models]") {
+  const Tensor padded = torch::randn({3, kLength, kWidth}, at::kDouble);
+  const PackedTexts texts(mask_of({5, 5, 5}));
+  CHECK(texts.pack(padded).data_ptr() == padded.data_ptr());
+  CHECK(texts.pad(texts.pack(padded)).data_ptr() == padded.data_ptr());
+  CHECK(at::equal(texts.place_in_text(), torch::arange(kLength).repeat({3})));
+}
+
+TEST_CASE("attention of packed texts a bundle at a time equals that of every text alone, with its gradients", "[models]") {
+  const Tensor mask = mask_of(kLengths), sequence_index = torch::tensor({1, 0, 1, 1});
+  const PackedTexts texts(mask);
+  const Bundles bundles = make_bundles(sequence_index);
+  REQUIRE(bundles.size > 1);
+  REQUIRE(bundles.sequence.size(0) * bundles.size > 4);  // an empty slot, whose output must be dropped
+  const Tensor query = torch::randn({13, kWidth}, at::kDouble).requires_grad_(), key = torch::randn({2, 7, kWidth}, at::kDouble).requires_grad_(), value = torch::randn({2, 7, kWidth}, at::kDouble).requires_grad_();
+  const PackedTexts in_bundles = texts.bundled(bundles);
+  const Tensor ours = in_bundles.pack(attend(in_bundles.pad(query), key.index_select(0, bundles.sequence), value.index_select(0, bundles.sequence), /*heads=*/2, {}));
+  std::vector<Tensor> alone;
+  std::int64_t first = 0;
+  for (std::size_t n = 0; n < kLengths.size(); ++n) {
+    const std::int64_t own = sequence_index[static_cast<std::int64_t>(n)].item<std::int64_t>();
+    alone.push_back(attend(query.slice(0, first, first + kLengths[n]).unsqueeze(0), key.slice(0, own, own + 1), value.slice(0, own, own + 1), 2, {})[0]);
+    first += kLengths[n];
+  }
+  const Tensor expected = at::cat(alone);
+  CHECK(at::allclose(ours, expected));
+  for (const Tensor& of : {query, key, value}) CHECK(at::allclose(gradient(ours, of), gradient(expected, of)));
+}
+
+}  // namespace
+}  // namespace fgvl::models
