@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <string>
-#include <string_view>
 
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
@@ -16,11 +15,11 @@ using models::Setting;
 using models::SettingSource;
 
 /// "clip_vit, image_size 224, heads 12*" of the keys below `prefix`.
-std::string summary_of(const std::vector<Setting>& settings, std::string_view prefix) {
+std::string summary_of(const std::vector<Setting>& settings, const std::string& prefix) {
   std::string text;
   for (const Setting& setting : settings) {
     if (!absl::StartsWith(setting.key, prefix)) continue;
-    const std::string path = absl::StrReplaceAll(absl::StrCat(".", std::string_view(setting.key).substr(prefix.size())), {{".options.", "."}, {".type", ""}});
+    const std::string path = absl::StrReplaceAll(absl::StrCat(".", setting.key.substr(prefix.size())), {{".options.", "."}, {".type", ""}});
     const std::string name = path.substr(std::min<std::size_t>(path.size(), 1));
     const char* mark = setting.source == SettingSource::kPublished ? "*" : "";
     const std::string value = setting.source == SettingSource::kUnknown ? "?" : setting.value;

@@ -57,6 +57,9 @@ models::SavedConfiguration saved_configuration(const CheckpointFile& file) {
   return saved;
 }
 
+/// As YAML, with the digits that read back to equal numbers.
+std::string list_text(const std::vector<double>& numbers) { return nlohmann::json(numbers).dump(); }
+
 /// The `data` section: what the model has to be shown.
 void add_data(const Preparation& preparation, const models::SavedConfiguration& saved, Recognised& recognised) {
   std::vector<Setting>& settings = recognised.settings;
@@ -65,8 +68,8 @@ void add_data(const Preparation& preparation, const models::SavedConfiguration& 
   }
   const data::ImageOptions image;
   settings.push_back({"data.image.interpolation", "bicubic", SettingSource::kPublished, "as the official code"});
-  settings.push_back({"data.image.mean", absl::StrCat("[", absl::StrJoin(image.mean, ", "), "]"), SettingSource::kPublished, "CLIP's, as the official code"});
-  settings.push_back({"data.image.std", absl::StrCat("[", absl::StrJoin(image.std, ", "), "]"), SettingSource::kPublished, "CLIP's, as the official code"});
+  settings.push_back({"data.image.mean", list_text(image.mean), SettingSource::kPublished, "CLIP's, as the official code"});
+  settings.push_back({"data.image.std", list_text(image.std), SettingSource::kPublished, "CLIP's, as the official code"});
   settings.push_back({"data.tokenizer.type", "wordpiece", SettingSource::kPublished, "BERT's"});
   if (preparation.position_tokens) settings.push_back({"data.tokenizer.options.position_tokens", "true", SettingSource::kPublished, "its vocabulary"});
   settings.push_back({"data.tokenizer.prepare", preparation.prepare, SettingSource::kPublished, "as the official code"});

@@ -1,4 +1,6 @@
 // Parity with the official ALBEF and PEVL (e-bug/fine-grained-evals 6cc5fc1, models/ALBEF and models/PEVL, models/model_pretrain.py).
+#include <cmath>
+
 #include "fgvl/core/glob.hpp"
 #include "fgvl/losses/masked_language.hpp"
 #include "golden/momentum_pretraining.hpp"
@@ -16,23 +18,61 @@ using test::OfficialRun;
 using test::soft_cross_entropy;
 using test::Tensors;
 
-/// [T, L, V]: what the run predicts for every token of the masked texts. Each text runs as a batch of its own, because in a batch ours leave the padding of short texts out, and PEVL's distillation
-/// looks at it.
-Tensor all_word_logits(const OfficialRun& run) {
-  auto& words = dynamic_cast<losses::WordPredictor&>(*run.criterion->find("mlm"));
-  const Tensor first = at::zeros({1}, at::kLong);
-  std::vector<Tensor> logits;
-  for (std::int64_t text = 0; text < run.batch.text_count(); ++text) {
-    RegionBatch one;
-    for (Tensor RegionBatch::*field : {&RegionBatch::images, &RegionBatch::is_region, &RegionBatch::boxes, &RegionBatch::text_ids, &RegionBatch::text_mask, &RegionBatch::masked_ids,
-                                       &RegionBatch::masked_positions, &RegionBatch::masked_labels, &RegionBatch::text_key}) {
-      one.*field = (run.batch.*field).slice(0, text, text + 1);
-    }
-    one.text_to_image = first;
-    const auto pass = run.model->begin(one);
-    logits.push_back(words.word_logits(pass->fuse({.text = TextInput::kMasked, .text_index = first, .visual_index = first}), pass->word_embedding()));
+/// BERT written out on padded texts, with the run's parameters. Ours compute real tokens alone, which nothing but real tokens depends on; but PEVL's distillation, by mistake, normalises over all positions
+/// of a text (golden/README.md).
+class PaddedBert {
+ public:
+  explicit PaddedBert(const OfficialModel& official, const OfficialRun& run)
+      : parameters_(run.model->named_parameters()), heads_(official.json["config"]["text"]["heads"]), eps_(official.json["text_config"]["layer_norm_eps"]), text_layers_(official.text_layers()),
+        fusion_layers_(official.json["config"]["text"]["layers"].get<std::int64_t>() - text_layers_) {}
+
+  /// [T, L] ids and mask, [T, 1 + P, Dv] images -> [T, L, D] fused tokens, padding too.
+  Tensor fused(const Tensor& ids, const Tensor& mask, const Tensor& images) const {
+    const std::string embeddings = "text_encoder.embeddings.";
+    Tensor tokens = at::embedding(weight(embeddings + "word_embeddings"), ids, /*padding_idx=*/0) + weight(embeddings + "position_embeddings").slice(0, 0, ids.size(1)) +
+                    weight(embeddings + "token_type_embeddings").select(0, 0);
+    tokens = norm(tokens, embeddings + "LayerNorm");
+    const Tensor hidden = mask.logical_not().to(tokens.scalar_type()).mul(-10000).unsqueeze(1).unsqueeze(1);
+    for (std::int64_t i = 0; i < text_layers_; ++i) tokens = layer(tokens, "text_encoder.layer." + std::to_string(i), hidden, {});
+    for (std::int64_t i = 0; i < fusion_layers_; ++i) tokens = layer(tokens, "fusion_encoder.layer." + std::to_string(i), hidden, images);
+    return tokens;
   }
-  return at::cat(logits);
+
+ private:
+  Tensor weight(const std::string& name) const { return parameters_[name + ".weight"]; }
+  Tensor bias(const std::string& name) const { return parameters_[name + ".bias"]; }
+  Tensor linear(const Tensor& tokens, const std::string& name) const { return at::linear(tokens, weight(name), bias(name)); }
+  Tensor norm(const Tensor& tokens, const std::string& name) const { return at::layer_norm(tokens, {tokens.size(-1)}, weight(name), bias(name), eps_); }
+
+  Tensor attention(const Tensor& tokens, const Tensor& seen, const std::string& name, const Tensor& mask) const {
+    const auto in_heads = [&](const Tensor& of_tokens) { return of_tokens.reshape({of_tokens.size(0), of_tokens.size(1), heads_, -1}).transpose(1, 2); };
+    const Tensor query = in_heads(linear(tokens, name + ".self.query")), key = in_heads(linear(seen, name + ".self.key")), value = in_heads(linear(seen, name + ".self.value"));
+    Tensor scores = at::matmul(query, key.transpose(-1, -2)) / std::sqrt(static_cast<double>(query.size(-1)));
+    if (mask.defined()) scores = scores + mask;
+    const Tensor attended = at::matmul(scores.softmax(-1), value).transpose(1, 2).flatten(2);
+    return norm(tokens + linear(attended, name + ".output.dense"), name + ".output.LayerNorm");
+  }
+
+  Tensor layer(Tensor tokens, const std::string& name, const Tensor& mask, const Tensor& images) const {
+    tokens = attention(tokens, tokens, name + ".attention", mask);
+    if (images.defined()) tokens = attention(tokens, images, name + ".crossattention", {});
+    return norm(tokens + linear(at::gelu(linear(tokens, name + ".intermediate.dense")), name + ".output.dense"), name + ".output.LayerNorm");
+  }
+
+  torch::OrderedDict<std::string, Tensor> parameters_;
+  std::int64_t heads_;
+  double eps_;
+  std::int64_t text_layers_, fusion_layers_;
+};
+
+/// [T, L, V]: what the model predicts for every token of the masked texts: ours for real tokens, and for padding what the official code has there.
+Tensor all_word_logits(const OfficialModel& official, const OfficialRun& run, ForwardPass& pass) {
+  auto& words = dynamic_cast<losses::WordPredictor&>(*run.criterion->find("mlm"));
+  const Tensor all = at::arange(run.batch.text_count()), real = run.batch.text_mask;
+  const Tensor ours = words.word_logits(pass.fuse({.text = TextInput::kMasked, .text_index = all, .visual_index = all}), pass.word_embedding());
+  const Tensor padded = words.word_logits(PaddedBert(official, run).fused(run.batch.masked_ids, real, pass.image().embeds), pass.word_embedding());
+  check_close("word logits of real tokens", ours.index({real}), padded.index({real}), ours.scalar_type() == at::kDouble ? test::kDoubleTolerance : test::kOutputTolerance);
+  return at::where(real.unsqueeze(-1), ours, padded);
 }
 
 /// PEVL's ordering-aware targets [V, V]: for the id of each position token, weights that decay with the distance of positions.
@@ -63,11 +103,11 @@ class MaskedPretraining final : public test::MomentumPretraining {
   /// Adds what the fixture calls loss_mlm and, for PEVL, loss_soft.
   void add_losses(const Tensors& in, double alpha, Tensors& losses) override {
     const Tensor& labels = in.at("mlm_labels");
-    const Tensor masked = labels != -100, logits = all_word_logits(live);
+    const Tensor masked = labels != -100, logits = all_word_logits(official_, live, *live.pass);
     Tensor opinion;
     {
       torch::NoGradGuard guard;
-      opinion = all_word_logits(momentum).softmax(-1);
+      opinion = all_word_logits(official_, momentum, *momentum.model->begin(momentum.batch)).softmax(-1);
     }
     const Tensor hard = mean_of(live.criterion->find("mlm")->forward(*live.pass));
     // What the loss computes of packed, masked tokens is what the whole texts give.
@@ -84,7 +124,6 @@ class MaskedPretraining final : public test::MomentumPretraining {
     losses["loss_soft"] = soft_cross_entropy(logits.index({positions}), targets).mean() * official_.json["config"]["postoken_temp"].get<double>();
   }
 };
-
 
 TEST_CASE("ALBEF and PEVL: outputs, losses, queues and gradients equal the official implementation's, step by step", "[golden]") {
   FGVL_NEEDS_GOLDEN();

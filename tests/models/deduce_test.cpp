@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "fgvl/losses/language_model.hpp"
+#include "fgvl/models/blip.hpp"
 #include "models/small_model.hpp"
 #include "support/catch.hpp"
 
@@ -87,6 +89,24 @@ TEST_CASE("deduce: the tensors of a model give its configuration back, whatever 
   }
   // Norms before the layers, with one at the end.
   check(deduce(named_state(*make(false, 0, Norm::kPre), "model."), "fgvl"), {{"model.text.options.norm", "pre"}, {"model.fusion.options.norm", "pre"}, {"losses.itc.type", "absent"}});
+}
+
+TEST_CASE("deduce: BLIP's fusion is known by its decoder and has the text encoder's sizes, its language model by its head", "[deduce]") {
+  const TextEncoderPtr text = make_text_encoder(BertOptions{.width = kWidth, .layers = 2, .heads = 2, .mlp_width = 32, .max_tokens = 8, .token_types = 0}, {.vocab_size = kVocabulary});
+  const FusionEncoderPtr fusion =
+      make_fusion_encoder(BlipFusionOptions{}, {.text_width = kWidth, .vision_width = kWidth, .text = text, .token_id = [](const std::string&) -> std::int64_t { return 7; }});
+  const ModelPtr model = make_region_vlm({every_vision().front().second, text, fusion}, {.embed_dim = 8, .box_head = false});
+  losses::Criterion criterion(model->spec());
+  criterion.add("itm", losses::MatchingOptions{.head = losses::MatchingHead::kLinear}).add("say", losses::LanguageModelOptions{});
+  const Deduced deduced = deduce(state_of(*model, criterion), "blip");
+  CHECK(deduced.problems.empty());
+  check(deduced, {{"model.fusion.type", "blip"},
+                  {"model.fusion.options.layers", "absent"},
+                  {"model.text.options.layers", "2"},
+                  {"model.text.options.token_types", "0"},
+                  {"model.box_head", "false"},
+                  {"losses.itm.options.head", "linear"},
+                  {"losses.say.type", "language_model"}});
 }
 
 TEST_CASE("deduce: a conv stem is read off its convolutions", "[deduce]") {
