@@ -15,9 +15,9 @@ constexpr std::int64_t kHeadWidth = 64;  // of every published BERT, ViT, DeiT a
 /// What shapes cannot tell of a family's published models.
 struct Published {
   const char* family;
-  std::int64_t local_attn_depth;  ///< X-VLM: config_clipvitB.json and build_vision_encoder in models/xvlm.py; the others know no regions
+  std::int64_t local_attn_depth;  ///< X-VLM: config_clipvitB.json and build_vision_encoder in models/xvlm.py; families that are not here know no regions: 0
 };
-constexpr Published kPublished[] = {{"xvlm", 4}, {"xvlm_finetuned", 4}, {"fgvl", 4}, {"albef", 0}, {"albef_finetuned", 0}, {"blip", 0}, {"pevl", 0}};
+constexpr Published kPublished[] = {{"xvlm", 4}, {"xvlm_finetuned", 4}, {"fgvl", 4}, {"fgvl_dual", 4}};
 
 std::int64_t square_root(std::int64_t area) {
   const std::int64_t root = std::llround(std::sqrt(static_cast<double>(area)));
@@ -87,6 +87,11 @@ class Reader {
     unknown(key, "no tensor shows the number of heads, and the width " + std::to_string(width) + " is no multiple of " + std::to_string(kHeadWidth));
   }
 
+  void add_activation(const std::string& options) {
+    if (family_.rfind("clip", 0) != 0 && family_ != "open_clip") return;
+    add(options + "activation", "quick_gelu", SettingSource::kPublished, "OpenAI's CLIP; most of OpenCLIP's own models have gelu");
+  }
+
   void add_local_attn_depth(std::int64_t layers) {
     const auto* found = std::find_if(std::begin(kPublished), std::end(kPublished), [&](const Published& one) { return one.family == family_; });
     const std::int64_t depth = found == std::end(kPublished) ? 0 : found->local_attn_depth;
@@ -131,6 +136,7 @@ void read_clip_vit(Reader& reader) {
   reader.add_size(kVisionOptions + "layers", layers, layer + "*");
   reader.add_heads(kVisionOptions + "heads", width);
   reader.add_size(kVisionOptions + "mlp_width", reader.size(mlp, 0), mlp);
+  reader.add_activation(kVisionOptions);
   reader.add_local_attn_depth(layers);
 }
 
@@ -198,13 +204,31 @@ void read_swin(Reader& reader) {
   reader.add_ratio(kVisionOptions + "mlp_ratio", reader.size(mlp, 0), width, mlp);
 }
 
-/// A vision encoder is known by one tensor. Another encoder is one more line.
+void read_beit(Reader& reader) {
+  const std::string block = kVision + "blocks.", patches = kVision + "patch_embed.proj.weight", mlp = block + "0.mlp.fc1.weight", table = ".relative_position_bias_table";
+  const std::string own = block + "0.attn" + table, shared = kVision + "rel_pos_bias" + table;
+  const bool is_shared = reader.has(shared);
+  const std::int64_t width = reader.size(patches, 0), patch = reader.size(patches, 2), rows = reader.size(is_shared ? shared : own, 0);
+  constexpr std::int64_t kClassRows = 3;  // to, from and of [CLS]
+  const std::int64_t grid = rows > kClassRows ? (square_root(rows - kClassRows) + 1) / 2 : 0;
+  reader.add_image_size(grid * patch, 0, "");
+  reader.add_size(kVisionOptions + "patch_size", patch, patches);
+  reader.add_size(kVisionOptions + "width", width, patches);
+  reader.add_size(kVisionOptions + "layers", reader.count(block), block + "*");
+  reader.add_size(kVisionOptions + "heads", reader.size(is_shared ? shared : own, 1), own);
+  reader.add_ratio(kVisionOptions + "mlp_ratio", reader.size(mlp, 0), width, mlp);
+  reader.add(kVisionOptions + "relative_positions", is_shared ? "shared" : "block");
+  if (!reader.has(block + "0.gamma_1")) reader.add(kVisionOptions + "init_values", "0");
+}
+
+/// A vision encoder is known by one tensor. Another encoder is one more line; where two have it, the more particular stands first.
 struct VisionKind {
   const char *type, *known_by;
   void (*read)(Reader&);
 };
 constexpr VisionKind kVisionKinds[] = {{"clip_vit", "class_embedding", read_clip_vit},
                                        {"swin", "layers.0.blocks.0.attn.relative_position_bias_table", read_swin},
+                                       {"beit", "blocks.0.attn.q_bias", read_beit},
                                        {"deit", "cls_token", read_deit},
                                        {"vit", "stem.0.weight", read_vit}};
 
@@ -236,7 +260,22 @@ void read_bert_layers(Reader& reader, const std::string& prefix, const std::stri
   reader.add(options + "norm", reader.has(prefix + "norm.weight") ? "pre" : "post");
 }
 
+void read_clip_text(Reader& reader) {
+  const std::string model = kText + "text_model.", words = model + "embeddings.token_embedding.weight", positions = model + "embeddings.position_embedding.weight", layer = model + "encoder.layers.",
+                    mlp = layer + "0.mlp.fc1.weight", options = "model.text.options.";
+  reader.deduced.vocab_size = reader.size(words, 0);
+  reader.deduced.max_tokens = reader.size(positions, 0);
+  reader.add("model.text.type", "clip_text");
+  reader.add_size(options + "width", reader.size(words, 1), words);
+  reader.add_size(options + "layers", reader.count(layer), layer + "*");
+  reader.add_heads(options + "heads", reader.size(words, 1));
+  reader.add_size(options + "mlp_width", reader.size(mlp, 0), mlp);
+  reader.add_size(options + "max_tokens", reader.deduced.max_tokens, positions);
+  reader.add_activation(options);
+}
+
 void read_text(Reader& reader) {
+  if (reader.has(kText + "text_model.embeddings.token_embedding.weight")) return read_clip_text(reader);
   const std::string embeddings = kText + "embeddings.", words = embeddings + "word_embeddings.weight", positions = embeddings + "position_embeddings.weight", options = "model.text.options.";
   if (!reader.has(words)) {
     reader.deduced.problems.push_back(reader.has_below(kText) ? "its text encoder is of a kind that this version does not know" : "it has no text encoder");
@@ -254,6 +293,10 @@ void read_text(Reader& reader) {
 
 void read_fusion(Reader& reader) {
   const std::string query = kFusion + "layer.0.crossattention.self.query.weight";
+  if (!reader.has_below(kFusion) && reader.has_below(kText + "text_model.")) {
+    reader.add("model.fusion.type", "none");  // CLIP
+    return;
+  }
   if (!reader.has_below(kFusion)) {
     reader.deduced.problems.emplace_back("it has no fusion encoder");
     return;
@@ -301,7 +344,10 @@ void read_losses(Reader& reader) {
     if (!contrast.empty()) reader.add("losses." + term + ".options.temperature", contrast);
     if (reader.has("losses." + term + ".itm_head.weight")) reader.add("losses." + term + ".options.head", "linear");
   }
-  for (const std::string& term : terms_with(reader, "dense.weight")) add_term(term, "masked_language");
+  for (const std::string& term : terms_with(reader, "dense.weight")) {
+    add_term(term, "masked_language");
+    if (reader.has("losses." + term + ".decoder.weight")) reader.add("losses." + term + ".options.decoder", "own");
+  }
   for (const std::string& term : terms_with(reader, "lm_head.")) add_term(term, "language_model");
   for (const std::string& term : terms_with(reader, "")) {
     if (known.count(term) == 0) reader.deduced.problems.push_back("its loss '" + term + "' is of a kind that this version does not know by its tensors");
@@ -326,6 +372,7 @@ Deduced deduce(const std::vector<std::pair<std::string, Tensor>>& tensors, const
   read_text(reader);
   read_fusion(reader);
   reader.add_size("model.embed_dim", reader.size("model.vision_proj.weight", 0), "vision_proj.weight");
+  if (reader.has("model.vision_proj.weight") && !reader.has("model.vision_proj.bias")) reader.add("model.projection_bias", "false");
   read_losses(reader);
   return std::move(reader.deduced);
 }

@@ -202,7 +202,7 @@ absl::StatusOr<std::string> initialize_from(const InitFrom& from, models::Model&
   const models::NameMap* map = models::recognise(names);
   if (map == nullptr || map->rules.empty()) {
     const std::string what = map == nullptr ? "its names belong to no known family" : absl::StrCat("these are weights of ", map->title, ", whose names this version cannot translate");
-    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": cannot start from it: ", what, "; X-VLM and fgvl are read (the first name is \"", names.empty() ? "" : names.front(), "\")")), ExitCode::kCheckpoint);
+    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": cannot start from it: ", what, "; docs/checkpoints.md lists the families that are read (the first name is \"", names.empty() ? "" : names.front(), "\")")), ExitCode::kCheckpoint);
   }
   const NamedTensors targets = run_weights(model, criterion);
   const auto reshape = [&](const std::string& name, const Tensor& stored, at::IntArrayRef wanted) {

@@ -26,18 +26,22 @@ absl::Status usage_error(const std::string& what) { return with_exit_code(absl::
 
 /// How a family's official code prepares texts. Pictures: all resize to a square, bicubic, with CLIP's mean and standard deviation, which are our defaults.
 struct Preparation {
-  const char *family, *prepare;
+  const char *family, *tokenizer, *prepare;
   std::int64_t max_words, max_tokens;  ///< where the configuration beside the weights has none
   bool position_tokens, add_sep;
   const char* source;
 };
-constexpr Preparation kPreparations[] = {{"xvlm", "xvlm", 40, 40, false, false, "configs/Pretrain_XVLM_base_4m.yaml"},
-                                         {"xvlm_finetuned", "xvlm", 40, 40, false, false, "configs/Retrieval_coco.yaml"},
-                                         {"fgvl", "xvlm", 30, 40, false, false, "this library's default"},
-                                         {"albef", "albef", 30, 30, false, false, "Retrieval.py of the official code"},
-                                         {"albef_finetuned", "albef", 30, 30, false, false, "Retrieval.py of the official code"},
-                                         {"blip", "blip", 30, 30, false, true, "models/blip_pretrain.py of the official code"},
-                                         {"pevl", "pevl", 200, 200, true, false, "the official pre-training"}};
+constexpr Preparation kPreparations[] = {{"xvlm", "wordpiece", "xvlm", 40, 40, false, false, "configs/Pretrain_XVLM_base_4m.yaml"},
+                                         {"xvlm_finetuned", "wordpiece", "xvlm", 40, 40, false, false, "configs/Retrieval_coco.yaml"},
+                                         {"x2vlm", "wordpiece", "x2vlm", 40, 40, false, true, "assumed as X-VLM's"},
+                                         {"fgvl", "wordpiece", "xvlm", 30, 40, false, false, "this library's default"},
+                                         {"albef", "wordpiece", "albef", 30, 30, false, false, "Retrieval.py of the official code"},
+                                         {"albef_finetuned", "wordpiece", "albef", 30, 30, false, false, "Retrieval.py of the official code"},
+                                         {"blip", "wordpiece", "blip", 30, 30, false, true, "models/blip_pretrain.py of the official code"},
+                                         {"pevl", "wordpiece", "pevl", 200, 200, true, false, "the official pre-training"},
+                                         {"clip", "clip_bpe", "none", 77, 77, false, true, "clip/clip.py of the official code"},
+                                         {"open_clip", "clip_bpe", "none", 77, 77, false, true, "clip/clip.py of the official code"},
+                                         {"clip_transformers", "clip_bpe", "none", 77, 77, false, true, "clip/clip.py of the official code"}};
 
 void flatten(const nlohmann::json& json, const std::string& prefix, models::SavedConfiguration& saved) {
   for (const auto& [key, value] : json.items()) {
@@ -70,11 +74,11 @@ void add_data(const Preparation& preparation, const models::SavedConfiguration& 
   settings.push_back({"data.image.interpolation", "bicubic", SettingSource::kPublished, "as the official code"});
   settings.push_back({"data.image.mean", list_text(image.mean), SettingSource::kPublished, "CLIP's, as the official code"});
   settings.push_back({"data.image.std", list_text(image.std), SettingSource::kPublished, "CLIP's, as the official code"});
-  settings.push_back({"data.tokenizer.type", "wordpiece", SettingSource::kPublished, "BERT's"});
+  settings.push_back({"data.tokenizer.type", preparation.tokenizer, SettingSource::kPublished, "as the official code"});
   if (preparation.position_tokens) settings.push_back({"data.tokenizer.options.position_tokens", "true", SettingSource::kPublished, "its vocabulary"});
   settings.push_back({"data.tokenizer.prepare", preparation.prepare, SettingSource::kPublished, "as the official code"});
   settings.push_back({"data.tokenizer.add_sep", preparation.add_sep ? "true" : "false", SettingSource::kPublished,
-                      preparation.add_sep ? "texts end with [SEP] in the official code" : "texts end without [SEP] in the official code"});
+                      preparation.add_sep ? "texts end with an end token in the official code" : "texts end without [SEP] in the official code"});
   const auto add_length = [&](const char* key, std::int64_t published) {
     std::int64_t written = 0;
     const auto found = saved.find(key);

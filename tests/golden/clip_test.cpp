@@ -336,7 +336,7 @@ TEST_CASE("CLIP: the configurations in configs/models make models of the publish
   const ModelFile b32 = read("clip_vit_b32");
   CHECK(b32.data.image.size == 224);
   CHECK((b32.data.tokenizer.add_sep && b32.data.tokenizer.max_tokens == 77 && b32.data.tokenizer.prepare == data::CaptionStyle::kNone));
-  const models::ModelPtr model = models::make_model(b32.model, 49408, 0);
+  const models::ModelPtr model = models::make_model(b32.model, {.vocab_size = 49408}, 0);
   const auto criterion = losses::make_criterion(b32.losses, model->spec());
   std::int64_t parameters = models::describe(*model, 77).total_parameters;
   for (const Tensor& parameter : criterion->parameters()) parameters += parameter.numel();

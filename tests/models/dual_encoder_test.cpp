@@ -51,7 +51,7 @@ TEST_CASE("a model without fusion has two encoders and two projections, and noth
   CHECK(info.flops_per_text > 0);
   const auto pass = model->begin(batch_with(1));
   CHECK_THROWS_WITH(pass->matched(), Catch::Contains("no fusion encoder"));
-  CHECK_THROWS_WITH(pass->predicted_boxes(torch::arange(1)), Catch::Contains("no fusion encoder"));
+  CHECK_THROWS_WITH(pass->predicted_boxes(torch::arange(1)), Catch::Contains("no box head"));
 }
 
 TEST_CASE("losses that read fused tokens refuse a model without fusion when they are made", "[models]") {

@@ -74,7 +74,7 @@ TEST_CASE("families are recognised by their names", "[pretrained]") {
   CHECK(family({"model.vision_encoder.x", "model.text_encoder.x", "model.fusion_encoder.x", "model.vision_proj.weight"}) == "fgvl");
   CHECK(family({"visual_encoder.cls_token", "text_encoder.bert.embeddings.LayerNorm.bias", "vision_proj.weight"}) == "albef");
   CHECK(family({"visual_encoder.cls_token", "text_encoder.bert.embeddings.LayerNorm.bias", "vision_proj.weight", "image_idx_queue"}) == "pevl");
-  CHECK(family({"visual_encoder.cls_token", "text_decoder.bert.embeddings.LayerNorm.bias"}) == "blip");
+  CHECK(family({"visual_encoder.cls_token", "text_encoder.encoder.layer.0.crossattention.self.key.bias", "text_decoder.bert.embeddings.LayerNorm.bias"}) == "blip");
   CHECK(family({"visual.proj", "transformer.resblocks.0.ln_1.bias", "logit_scale"}) == "clip");
   CHECK(family({"vision_encoder.blocks.0.attn.q_bias", "vision_encoder.norm.weight", "text_encoder.bert.encoder.layer.12.crossattention.self.key.bias", "vision_proj.weight"}) == "x2vlm");
   CHECK(family({"vision_encoder.norm.weight", "text_encoder.encoder.layer.0.x", "cross_encoder.encoder.layer.0.crossattention.self.key.bias", "vision_proj.weight"}) == "x2vlm_plus");
