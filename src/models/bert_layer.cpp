@@ -18,8 +18,8 @@ BertAttention::Projected BertAttention::project(const Tensor& tokens) {
   return {key_(tokens), value_(tokens)};
 }
 
-Tensor BertAttention::forward(const Tensor& tokens, const PackedTexts& texts, const Projected& projected, const Tensor& mask, Dropout& dropout) {
-  const Tensor query = texts.pad(query_(normed(tokens)));
+Tensor BertAttention::forward(const Tensor& tokens, const Tensor& normed, const PackedTexts& texts, const Projected& projected, const Tensor& mask, Dropout& dropout) {
+  const Tensor query = texts.pad(query_(normed));
   const Tensor seen = texts.pack(attend(query, projected.key, projected.value, options_.heads, mask, dropout, options_.attention_dropout));
   const Tensor attended = dropout(dense_(seen), options_.dropout);
   return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
@@ -51,11 +51,12 @@ BertLayer::BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> sel
 }
 
 Tensor BertLayer::attend_to_text(const Tensor& tokens, const PackedTexts& texts, const Tensor& text_mask, const Tensor& positions, Dropout& dropout) {
-  const BertAttention::Projected packed = attention_->project(attention_->normed(tokens)), own{texts.pad(packed.key), texts.pad(packed.value)};
-  if (!positions.defined()) return attention_->forward(tokens, texts, own, text_mask, dropout);
+  const Tensor normed = attention_->normed(tokens);
+  const BertAttention::Projected packed = attention_->project(normed), own{texts.pad(packed.key), texts.pad(packed.value)};
+  if (!positions.defined()) return attention_->forward(tokens, normed, texts, own, text_mask, dropout);
   const bool row_a_token = text_mask.size(2) > 1;
   const Tensor mask = row_a_token ? text_mask[0][0].index_select(0, positions.flatten()).view({positions.size(0), 1, positions.size(1), -1}) : text_mask;
-  return attention_->forward(texts.at_positions(tokens, positions), PackedTexts::of_positions(positions), own, mask, dropout);
+  return attention_->forward(texts.at_positions(tokens, positions), texts.at_positions(normed, positions), PackedTexts::of_positions(positions), own, mask, dropout);
 }
 
 Tensor BertLayer::think(const Tensor& stream, Dropout& dropout) {
