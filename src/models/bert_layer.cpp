@@ -66,4 +66,16 @@ Tensor BertLayer::think(const Tensor& stream, Dropout& dropout) {
   return pre ? sum : norm_(sum);
 }
 
+BertLayers make_bert_layers(torch::nn::Module& parent, std::int64_t count, const BertLayerOptions& options) {
+  const auto list = parent.register_module("layer", torch::nn::ModuleList());
+  BertLayers layers;
+  for (std::int64_t i = 0; i < count; ++i) {
+    layers.push_back(std::make_shared<BertLayer>(options));
+    list->push_back(layers.back());
+  }
+  return layers;
+}
+
+double bert_layer_flops(double tokens, double width, double mlp_width) { return 2 * tokens * (4 * width * width + 2 * width * mlp_width) + 4 * tokens * tokens * width; }
+
 }  // namespace fgvl::models

@@ -1,4 +1,7 @@
 #pragma once
+#include <memory>
+#include <vector>
+
 #include <torch/torch.h>
 
 #include "core/linear.hpp"
@@ -64,5 +67,12 @@ class BertLayer final : public torch::nn::Module {
   Linear widen_{nullptr}, narrow_{nullptr};
   torch::nn::LayerNorm norm_{nullptr};
 };
+
+using BertLayers = std::vector<std::shared_ptr<BertLayer>>;
+/// A list of layers below `parent` under BERT's name `layer`.
+BertLayers make_bert_layers(torch::nn::Module& parent, std::int64_t count, const BertLayerOptions& options);
+
+/// Multiply-adds x 2 of self-attention and MLP of one layer on a text of `tokens`.
+double bert_layer_flops(double tokens, double width, double mlp_width);
 
 }  // namespace fgvl::models

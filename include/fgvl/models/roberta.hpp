@@ -15,6 +15,7 @@ struct RobertaOptions {
   std::int64_t token_types = 1;      ///< rows of the token-type table, of which only row 0 is used; 0: none
   double layer_norm_eps = 1e-5;
   double dropout = 0.1;              ///< of embeddings, attention outputs and MLP outputs
+  double attention_dropout = 0;      ///< of attention weights; 0.1 in RoBERTa
   double word_std = 0.02;            ///< of the word embeddings at the start
   double position_std = 0.02;        ///< of the position embeddings at the start
 };
