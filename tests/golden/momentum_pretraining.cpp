@@ -1,5 +1,6 @@
 #include "golden/momentum_pretraining.hpp"
 
+#include "fgvl/losses/temperature.hpp"
 #include "support/catch.hpp"
 
 namespace fgvl::test {

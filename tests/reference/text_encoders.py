@@ -96,7 +96,7 @@ def roberta(folder):
     ids, mask = text_ids(lengths, 12, 61, 5, config.pad_token_id, 0, generator)
     ids[1, 4] = config.pad_token_id  # written out in a text: seen, but not counted by positions
     masked_ids, positions, labels = masked(ids, lengths, 3, 4)
-    inputs = {"text_ids": ids, "text_atts": mask, "text_ids_masked": masked_ids, "masked_pos": positions, "masked_ids": labels, "weight": torch.empty(4, 12, 24).normal_(generator=generator)}
+    inputs = {"text_ids": ids, "text_atts": mask, "text_ids_masked": masked_ids, "masked_pos": positions, "masked_ids": labels, "weight": torch.empty(4, 12, 24).normal_(generator=generator) * mask.unsqueeze(2)}  # what stands at padding means nothing
 
     def run(model, inputs):
         embeds = model.roberta(inputs["text_ids"], attention_mask=inputs["text_atts"]).last_hidden_state
@@ -104,7 +104,7 @@ def roberta(folder):
         flat.scatter_(1, inputs["masked_pos"], inputs["masked_ids"])  # position 0 of unused slots is <s>, which is never masked
         out = model(inputs["text_ids_masked"], attention_mask=inputs["text_atts"], labels=flat)
         logits = torch.gather(out.logits, 1, inputs["masked_pos"].unsqueeze(2).expand(-1, -1, out.logits.size(2)))
-        probe = (embeds * inputs["weight"]).mean()  # padding too: its look-up must train nothing
+        probe = (embeds * inputs["weight"]).mean()  # the look-up of the <pad> in text 1 must train nothing
         return {"loss_mlm": out.loss, "probe": probe, "total": out.loss + probe}, {"text_embeds": embeds, "mlm_logits": logits}
 
     write(folder, "roberta", model, {"model_type": "roberta", "text": json.loads(config.to_json_string())}, run, inputs)
