@@ -47,7 +47,7 @@ class BertText final : public TextEncoder, public BertParts {
     const Tensor packed = texts.pack(ids);
     // See Note [Gradients of look-ups] in core/torch_compat.hpp.
     const Tensor looked_up = at::embedding(words_->weight, packed, rules_.pad_id, /*scale_grad_by_freq=*/false, /*sparse=*/packed.is_cpu());
-    Tensor tokens = looked_up + at::embedding(positions_->weight, positions_of(ids, texts), rules_.positions == Positions::kAfterPadding ? rules_.pad_id : -1);
+    Tensor tokens = looked_up + positions_of(ids, texts);
     if (types_) tokens = tokens + types_->weight.select(0, 0);
     if (embedding_norm_) tokens = embedding_norm_(tokens);
     return dropout(tokens, options_.dropout);
@@ -80,11 +80,11 @@ class BertText final : public TextEncoder, public BertParts {
   }
 
  private:
-  /// [R] rows of the position table, of ids [T, L].
-  Tensor positions_of(const Tensor& ids, const PackedTexts& texts) const {
-    if (rules_.positions == Positions::kFromZero) return texts.place_in_text().to(ids.device());
+  /// [R, D], of ids [T, L].
+  Tensor positions_of(const Tensor& ids, const PackedTexts& texts) {
+    if (rules_.positions == Positions::kFromZero) return positions_->weight.index_select(0, texts.place_in_text().to(ids.device()));
     const Tensor real = ids != rules_.pad_id;  // not the mask: what transformers counts (modeling_roberta.py, create_position_ids_from_input_ids)
-    return texts.pack(real.cumsum(1) * real + rules_.pad_id);
+    return positions_(texts.pack(real.cumsum(1) * real + rules_.pad_id));
   }
 
   BertOptions options_;
