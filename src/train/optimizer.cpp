@@ -182,7 +182,9 @@ absl::Status AdamW::load(const NamedTensors& state) {
     for (auto& [prefix, target] : {std::pair<const char*, Tensor*>{"exp_avg.", &slot.first_moment}, {"exp_avg_sq.", &slot.second_moment}, {"step.", &slot.steps}}) {
       const auto found = by_name.find(prefix + slot.name);
       if (found == by_name.end() || found->second.sizes() != target->sizes()) {
-        return with_exit_code(absl::InvalidArgumentError(absl::StrCat("optimizer state: ", prefix, slot.name, " is missing or has another shape: the checkpoint belongs to another model")),
+        return with_exit_code(absl::InvalidArgumentError(absl::StrCat("optimizer state: ", prefix, slot.name,
+                                                                      found == by_name.end() ? " is missing: the checkpoint belongs to another model, or to a run that did not train this parameter (train.freeze)"
+                                                                                             : " has another shape: the checkpoint belongs to another model")),
                               ExitCode::kCheckpoint);
       }
       target->copy_(found->second);

@@ -104,7 +104,8 @@ Tensor MomentumPretraining::image_text_alignment(double alpha) {
     image_features_m = pass->image().features;
     text_features_m = pass->text().features;
     const auto [to_text, to_image] = directions(image_features_m, text_features_m);
-    const Tensor own = at::eye(to_text.size(0), to_text.size(1), to_text.options());
+    // float32 in the official code, in its float64 run too: (1 - alpha) is rounded.
+    const Tensor own = at::eye(to_text.size(0), to_text.size(1), to_text.options().dtype(at::kFloat));
     targets = {alpha * to_text.softmax(1) + (1 - alpha) * own, alpha * to_image.softmax(1) + (1 - alpha) * own};
   }
   const auto [to_text, to_image] = directions(live.pass->image().features, live.pass->text().features);
