@@ -206,10 +206,10 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
     if (first) {
       const bool equal = same_values(stored.at(*first), tensor);
       report.rows.push_back({equal ? LoadOutcome::kTied : LoadOutcome::kUnfit, "", name, (equal ? "same as " : "should be the same as ") + *first});
-    } else if (derived(name)) {
-      report.rows.push_back({LoadOutcome::kDerived, "", name, ""});
     } else if (options.names != nullptr && matches_any(options.names->objective_state, name)) {
       report.rows.push_back({LoadOutcome::kNotNeeded, "", name, shape_text(tensor.sizes()) + ", state of the official objective"});
+    } else if (derived(name)) {
+      report.rows.push_back({LoadOutcome::kDerived, "", name, ""});
     } else {
       const std::string ours = options.names != nullptr ? to_ours(*options.names, name, options.text_layers).value_or(name) : name;
       const bool allowed = matches_any(options.allow_unexpected, name) || matches_any(options.allow_unexpected, ours);

@@ -1,5 +1,7 @@
 #include "golden/momentum_pretraining.hpp"
 
+#include <algorithm>
+
 #include "fgvl/losses/temperature.hpp"
 #include "support/catch.hpp"
 
@@ -63,9 +65,8 @@ Tensors MomentumPretraining::momentum_weights() const {
   Tensors weights;
   const auto collect = [&](const std::string& prefix, const torch::nn::Module& module) {
     for (const auto& [name, value] : models::named_state(module, prefix)) {
-      const std::string official = models::to_official(official_.names(), name, official_.text_layers()).value();
-      const std::size_t dot = official.find('.');
-      weights[official.substr(0, dot) + "_m" + official.substr(dot)] = value;
+      std::string official = models::to_official(official_.names(), name, official_.text_layers()).value();
+      weights[official.insert(std::min(official.find('.'), official.size()), "_m")] = value;
     }
   };
   collect("model.", *momentum.model);
