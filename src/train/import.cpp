@@ -75,6 +75,7 @@ void add_data(const Preparation& preparation, const models::SavedConfiguration& 
   settings.push_back({"data.image.mean", list_text(image.mean), SettingSource::kPublished, "CLIP's, as the official code"});
   settings.push_back({"data.image.std", list_text(image.std), SettingSource::kPublished, "CLIP's, as the official code"});
   settings.push_back({"data.tokenizer.type", preparation.tokenizer, SettingSource::kPublished, "as the official code"});
+  if (std::string_view(preparation.tokenizer) == "clip_bpe") settings.push_back({"data.tokenizer.masking.probability", "0", SettingSource::kPublished, "CLIP masks no words"});
   if (preparation.position_tokens) settings.push_back({"data.tokenizer.options.position_tokens", "true", SettingSource::kPublished, "its vocabulary"});
   settings.push_back({"data.tokenizer.prepare", preparation.prepare, SettingSource::kPublished, "as the official code"});
   settings.push_back({"data.tokenizer.add_sep", preparation.add_sep ? "true" : "false", SettingSource::kPublished,

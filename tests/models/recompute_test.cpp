@@ -45,7 +45,7 @@ Result result_of(const VisionEncoderPtr& vision, bool checkpointed, const Settin
   RegionBatch batch = batch_with(3);
   batch.images = batch.images.to(setting.dtype);
   batch.boxes = batch.boxes.to(setting.dtype);
-  batch.text_mask.slice(0, 0, 4).slice(1, 3).fill_(false);  // texts of two lengths: two groups
+  batch.text_mask.slice(0, 0, 4).slice(1, 3).fill_(false);  // texts of two lengths
   Result result;
   for (int step = 0; step < setting.batches; ++step) {
     const auto pass = model->begin(batch, {.seed = 5, .step = static_cast<std::uint64_t>(step), .bf16 = setting.bf16});
@@ -90,7 +90,7 @@ TEST_CASE("gradient checkpointing: losses and gradients are the same to the bit,
 TEST_CASE("gradient checkpointing: the same over accumulated batches", "[recompute]") { compare_every_vision({.batches = 2}, 0); }
 
 TEST_CASE("gradient checkpointing: blocks run again under the autocast that they ran under", "[recompute]") {
-  // A weight that serves two groups of texts is cast once without checkpointing, so that their gradients are added in bfloat16, whose steps are 2^-8; with it each is cast and added in float32.
+  // A weight that serves texts and masked texts is cast once without checkpointing, so that their gradients are added in bfloat16, whose steps are 2^-8; with it each is cast and added in float32.
   compare_every_vision({.bf16 = true}, 1.0 / 64);
 }
 

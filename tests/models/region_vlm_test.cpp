@@ -103,7 +103,7 @@ TEST_CASE("a text has the same numbers beside shorter and longer ones as alone",
   model->eval();
   RegionBatch batch = batch_with(3);
   const std::int64_t texts = batch.text_count();
-  // Half of the texts have two tokens, of which two groups are made; one has four.
+  // Half of the texts have two tokens, one has four, the others five.
   for (std::int64_t row = 0; row < texts; row += 2) batch.text_mask[row].slice(0, 2).fill_(false);
   batch.text_mask[1].slice(0, 4).fill_(false);
   batch.text_ids.masked_fill_(batch.text_mask.logical_not(), 0);
