@@ -189,7 +189,7 @@ TEST_CASE("import: settings are overridden as elsewhere, and every mistake has i
   expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "model.vision.options.depht=3"}), 2, {"model.vision.options.depht"});
   expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "nonsense"}), 2, {"argument 'nonsense': expected key=value"});
   expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "model.vision.options.width=24"}), 4, {"official.th: its weights do not fit"});
-  expect({"import", "official.th", "new", "--vocabulary", "vocab.txt", "model.text.options.heads=2", "model.fusion.options.heads=2", "model.vision.options.heads=3"}, 4, {"official.th: no model has these sizes"});
+  expect({"import", "official.th", "new", "--vocabulary", "vocab.txt", "model.text.options.heads=2", "model.fusion.options.heads=2", "model.vision.options.heads=3"}, 2, {"model.vision.options: width: expected a multiple of heads 3, got 16"});
   expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "data.image.size=64"}), 2, {"data.image.size: 64, but the model sees pictures of 32"});
   expect(importing("official.th", "new", {"--vocabulary", "vocab.txt", "data.tokenizer.max_tokens=40"}), 2, {"data.tokenizer.max_tokens: 40, but the model has positions for 16"});
   expect(importing("official.th", "new", words), 4, {"No space left on device"}, "enospc:model.safetensors");
