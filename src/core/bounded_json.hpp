@@ -8,11 +8,14 @@ namespace fgvl {
 
 // JSON that came with somebody's weights: bounded size and depth (nlohmann's dump and destructor, and most walks over a tree, are recursive).
 
+/// Where a text holds a NUL, which JSON never does; npos: nowhere. nlohmann takes one for the end of the text and does not look at what follows.
+inline std::size_t find_nul(std::string_view text) { return text.find('\0'); }
+
 /// Whether a text is short and shallow enough to be looked at as JSON. The depth is counted before anything is built.
 inline bool within_json_bounds(std::string_view text) {
   constexpr int kMaxDepth = 64;  // nested deeper, it is no configuration
   constexpr std::size_t kMaxBytes = 64u << 20;
-  if (text.size() > kMaxBytes) return false;
+  if (text.size() > kMaxBytes || find_nul(text) != std::string_view::npos) return false;
   int depth = 0;
   bool in_text = false;
   for (std::size_t i = 0; i < text.size(); ++i) {

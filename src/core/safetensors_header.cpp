@@ -7,6 +7,8 @@
 #include <absl/strings/str_cat.h>
 #include <nlohmann/json.hpp>
 
+#include "core/bounded_json.hpp"
+
 namespace fgvl {
 namespace {
 
@@ -166,6 +168,7 @@ absl::StatusOr<SafetensorsHeader> parse_safetensors(std::string_view file) {
   HeaderReader reader;
   const std::string_view header = file.substr(kLengthBytes, header_size);
   if (header.empty() || header.front() != '{') return wrong(absl::StrCat("the header is no JSON object: byte ", kLengthBytes));
+  if (const std::size_t nul = find_nul(header); nul != std::string_view::npos) return wrong(absl::StrCat("the header is no JSON object: byte ", kLengthBytes + nul));
   if (!nlohmann::json::sax_parse(header.begin(), header.end(), &reader)) return wrong(reader.problem.empty() ? "the header is no JSON object" : reader.problem);
 
   SafetensorsHeader result{{}, std::move(reader.metadata)};

@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 #include <nlohmann/json.hpp>
 
+#include "core/bounded_json.hpp"
 #include "core/stored_tensor.hpp"
 
 namespace fgvl {
@@ -79,6 +80,7 @@ class IndexReader final : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 absl::StatusOr<ShardIndex> parse_shard_index(std::string_view text) {
+  if (const std::size_t nul = find_nul(text); nul != std::string_view::npos) return absl::InvalidArgumentError(absl::StrCat("no index of shards: byte ", nul, ": not JSON"));
   IndexReader reader;
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &reader)) return absl::InvalidArgumentError(absl::StrCat("no index of shards: ", reader.problem));
   if (reader.shards.empty()) return absl::InvalidArgumentError("JSON without a `weight_map`: neither weights nor an index of shards");
