@@ -127,10 +127,7 @@ class Beit final : public VisionEncoder {
     }
   }
 
-  double flops_per_image() const override {
-    return patch_embed_flops(grid_, options_.width, options_.patch_size) +
-           static_cast<double>(options_.layers) * vit_block_flops(1 + grid_ * grid_, options_.width, options_.mlp_ratio * options_.width);
-  }
+  double flops_per_image() const override { return class_token_vit_flops(options_, options_.mlp_ratio * options_.width); }
 
  private:
   BeitOptions options_;
@@ -146,11 +143,7 @@ class Beit final : public VisionEncoder {
 config::EnumNames<RelativePositions> enum_names(RelativePositions) { return {{RelativePositions::kBlock, "block"}, {RelativePositions::kShared, "shared"}}; }
 
 void visit_fields(config::Visitor& visitor, BeitOptions& options) {
-  visitor("image_size", options.image_size, "pixels a side", {8, 4096});
-  visitor("patch_size", options.patch_size, "pixels a side of one patch", {1, 256});
-  visitor("width", options.width, "of the tokens", {1, 8192});
-  visitor("layers", options.layers, "transformer blocks", {1, 256});
-  visitor("heads", options.heads, "of attention", {1, 256});
+  visit_sizes(visitor, options);
   visitor("mlp_ratio", options.mlp_ratio, "width of the MLP in units of width", {1, 64});
   visitor("init_values", options.init_values, "layer scale at the start; 0: none", {0.0, 10.0});
   visitor("relative_positions", options.relative_positions, "a table of biases for every block, or one for all");

@@ -39,9 +39,7 @@ class ClipVit final : public VisionEncoder {
     draw_normal(class_embedding_, seed, "clip_vit.class_embedding", 0.02);
   }
 
-  double flops_per_image() const override {
-    return patch_embed_flops(grid_, options_.width, options_.patch_size) + static_cast<double>(options_.layers) * vit_block_flops(1 + grid_ * grid_, options_.width, options_.mlp_width);
-  }
+  double flops_per_image() const override { return class_token_vit_flops(options_, options_.mlp_width); }
 
  private:
   ClipVitOptions options_;
@@ -56,11 +54,7 @@ class ClipVit final : public VisionEncoder {
 }  // namespace
 
 void visit_fields(config::Visitor& visitor, ClipVitOptions& options) {
-  visitor("image_size", options.image_size, "pixels a side", {8, 4096});
-  visitor("patch_size", options.patch_size, "pixels a side of one patch", {1, 256});
-  visitor("width", options.width, "of the tokens", {1, 8192});
-  visitor("layers", options.layers, "transformer blocks", {1, 256});
-  visitor("heads", options.heads, "of attention", {1, 256});
+  visit_sizes(visitor, options);
   visitor("mlp_width", options.mlp_width, "of the MLP", {1, 65536});
   visitor("local_attn_depth", options.local_attn_depth, "last blocks that run once for every region, masked to its patches", {0, 256});
   visitor("activation", options.activation, "of the MLP: quick_gelu, as OpenAI's CLIP, or gelu, as most of OpenCLIP's models");

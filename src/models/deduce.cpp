@@ -127,29 +127,33 @@ const std::string kVisionOptions = "model.vision.options.";
 /// Patches a side of a position table of `rows`, of which the first `extra` are no patches.
 std::int64_t picture_side(std::int64_t rows, std::int64_t extra, std::int64_t patch) { return rows > extra ? square_root(rows - extra) * patch : 0; }
 
-void read_clip_vit(Reader& reader) {
-  const std::string layer = kVision + "encoder.layers.", patches = kVision + "patch_embed.weight", positions = kVision + "pos_embed.weight", mlp = layer + "0.mlp.fc1.weight";
+/// Of a vision transformer with a class token. `patches`: name of its first weights; `positions`: rows of its position table; `layer`: what its blocks' names begin with.
+struct VitSizes {
+  std::int64_t width = 0, layers = 0;
+};
+VitSizes read_vit_sizes(Reader& reader, const std::string& patches, std::int64_t positions, const std::string& layer) {
   const std::int64_t width = reader.size(patches, 0), patch = reader.size(patches, 2), layers = reader.count(layer);
-  reader.add_image_size(picture_side(reader.size(positions, 0), 1, patch), 0, "");
+  reader.add_image_size(picture_side(positions, 1, patch), 0, "");
   reader.add_size(kVisionOptions + "patch_size", patch, patches);
   reader.add_size(kVisionOptions + "width", width, patches);
   reader.add_size(kVisionOptions + "layers", layers, layer + "*");
   reader.add_heads(kVisionOptions + "heads", width);
+  return {width, layers};
+}
+
+void read_clip_vit(Reader& reader) {
+  const std::string layer = kVision + "encoder.layers.", mlp = layer + "0.mlp.fc1.weight";
+  const VitSizes sizes = read_vit_sizes(reader, kVision + "patch_embed.weight", reader.size(kVision + "pos_embed.weight", 0), layer);
   reader.add_size(kVisionOptions + "mlp_width", reader.size(mlp, 0), mlp);
   reader.add_activation(kVisionOptions);
-  reader.add_local_attn_depth(layers);
+  reader.add_local_attn_depth(sizes.layers);
 }
 
 void read_deit(Reader& reader) {
-  const std::string layer = kVision + "blocks.", patches = kVision + "patch_embed.proj.weight", positions = kVision + "pos_embed", mlp = layer + "0.mlp.fc1.weight";
-  const std::int64_t width = reader.size(patches, 0), patch = reader.size(patches, 2), layers = reader.count(layer);
-  reader.add_image_size(picture_side(reader.size(positions, 1), 1, patch), 0, "");
-  reader.add_size(kVisionOptions + "patch_size", patch, patches);
-  reader.add_size(kVisionOptions + "width", width, patches);
-  reader.add_size(kVisionOptions + "layers", layers, layer + "*");
-  reader.add_heads(kVisionOptions + "heads", width);
-  reader.add_ratio(kVisionOptions + "mlp_ratio", reader.size(mlp, 0), width, mlp);
-  reader.add_local_attn_depth(layers);
+  const std::string layer = kVision + "blocks.", mlp = layer + "0.mlp.fc1.weight";
+  const VitSizes sizes = read_vit_sizes(reader, kVision + "patch_embed.proj.weight", reader.size(kVision + "pos_embed", 1), layer);
+  reader.add_ratio(kVisionOptions + "mlp_ratio", reader.size(mlp, 0), sizes.width, mlp);
+  reader.add_local_attn_depth(sizes.layers);
 }
 
 void read_vit(Reader& reader) {

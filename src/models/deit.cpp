@@ -43,10 +43,7 @@ class Deit final : public VisionEncoder {
     draw_normal(position_, seed, "deit.pos_embed", kEmbeddingStd);
   }
 
-  double flops_per_image() const override {
-    return patch_embed_flops(grid_, options_.width, options_.patch_size) +
-           static_cast<double>(options_.layers) * vit_block_flops(1 + grid_ * grid_, options_.width, options_.mlp_ratio * options_.width);
-  }
+  double flops_per_image() const override { return class_token_vit_flops(options_, options_.mlp_ratio * options_.width); }
 
  private:
   DeitOptions options_;
@@ -60,11 +57,7 @@ class Deit final : public VisionEncoder {
 }  // namespace
 
 void visit_fields(config::Visitor& visitor, DeitOptions& options) {
-  visitor("image_size", options.image_size, "pixels a side", {8, 4096});
-  visitor("patch_size", options.patch_size, "pixels a side of one patch", {1, 256});
-  visitor("width", options.width, "of the tokens", {1, 8192});
-  visitor("layers", options.layers, "transformer blocks", {1, 256});
-  visitor("heads", options.heads, "of attention", {1, 256});
+  visit_sizes(visitor, options);
   visitor("mlp_ratio", options.mlp_ratio, "width of the MLP in units of width", {1, 64});
   visitor("local_attn_depth", options.local_attn_depth, "last blocks that run once for every region, masked to its patches", {0, 256});
   visitor("drop_path", options.drop_path, "probability that an image or region skips the last block in training; rises linearly from 0 at the first", {0.0, 0.9});

@@ -90,10 +90,27 @@ std::string size_problem(const Options& options) {
 inline void check_sizes(const char* options, const std::string& problem) { TORCH_CHECK(problem.empty(), "[", options, "] ", problem); }
 inline void check_sizes(config::Visitor& visitor, const std::string& problem) { visitor.check(problem.empty(), problem); }
 
+/// The fields that vision transformers with a class token have in common.
+template <class Options>
+void visit_sizes(config::Visitor& visitor, Options& options) {
+  visitor("image_size", options.image_size, "pixels a side", {8, 4096});
+  visitor("patch_size", options.patch_size, "pixels a side of one patch", {1, 256});
+  visitor("width", options.width, "of the tokens", {1, 8192});
+  visitor("layers", options.layers, "transformer blocks", {1, 256});
+  visitor("heads", options.heads, "of attention", {1, 256});
+}
+
 /// Multiply-adds x 2 of one linear map of the pixels of grid^2 patches.
 double patch_embed_flops(std::int64_t grid, std::int64_t width, std::int64_t patch_size);
 
 /// Multiply-adds x 2 of one block on `tokens` tokens.
 double vit_block_flops(std::int64_t tokens, std::int64_t width, std::int64_t mlp_width);
+
+/// Multiply-adds x 2 of a vision transformer with a class token on one image.
+template <class Options>
+double class_token_vit_flops(const Options& options, std::int64_t mlp_width) {
+  const std::int64_t grid = options.image_size / options.patch_size;
+  return patch_embed_flops(grid, options.width, options.patch_size) + static_cast<double>(options.layers) * vit_block_flops(1 + grid * grid, options.width, mlp_width);
+}
 
 }  // namespace fgvl::models
