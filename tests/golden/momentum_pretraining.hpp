@@ -1,7 +1,11 @@
 #pragma once
 /// Pre-training with momentum encoders and queues, as ALBEF, BLIP and PEVL do it. The objective is not a loss of this library: it is recomposed here, the official way, from what our models, heads and
 /// matching loss compute, so that every gradient can be compared.
+#include <iostream>
+#include <string>
+
 #include "golden/official_model.hpp"
+#include "support/catch.hpp"
 
 namespace fgvl::test {
 
@@ -50,5 +54,24 @@ std::vector<PretrainingStep> steps_of(const OfficialModel& official);
 
 /// Every step in the precision of `training`; float32 with outputs, queues, momentum weights and gradients. Returns how many there were.
 int check_steps(const OfficialModel& official, MomentumPretraining& training);
+
+/// check_steps() of every fixture of a family in float32 and float64, as `Pretraining`. Returns how many steps there were.
+template <class Pretraining>
+int check_family(const std::string& family) {
+  int steps = 0;
+  for (const OfficialModel& official : official_models(family)) {
+    INFO(official.name());
+    for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+      Pretraining training(official, official.scenario("step1"), dtype);
+      steps += check_steps(official, training);
+    }
+  }
+  std::cout << family << " parity: " << steps << " steps in float32 and float64, " << compared_numbers << " numbers compared so far" << std::endl;
+  CHECK(steps > 0);
+  return steps;
+}
+
+/// A fixture's weights are recognised, and load with nothing missing, unexpected or allowed; only the objective's state is not needed. Returns what became of them.
+models::LoadReport check_loads_whole(const OfficialModel& official);
 
 }  // namespace fgvl::test
