@@ -32,7 +32,8 @@ RegionBatch RegionBatch::to(at::Device device) const {
   for (Tensor RegionBatch::*field :
        {&RegionBatch::images, &RegionBatch::text_to_image, &RegionBatch::is_region, &RegionBatch::boxes, &RegionBatch::is_unambiguous, &RegionBatch::text_ids,
         &RegionBatch::text_mask, &RegionBatch::masked_ids, &RegionBatch::masked_positions, &RegionBatch::masked_labels, &RegionBatch::text_key,
-        &RegionBatch::text_stream, &RegionBatch::foil_ids, &RegionBatch::foil_mask, &RegionBatch::foil_to_text}) {
+        &RegionBatch::text_stream, &RegionBatch::foil_ids, &RegionBatch::foil_mask, &RegionBatch::foil_to_text, &RegionBatch::label_ids, &RegionBatch::label_mask,
+        &RegionBatch::label_key, &RegionBatch::implied_keys, &RegionBatch::text_weight}) {
     copy.*field = moved(this->*field, device);
   }
   return copy;
@@ -65,6 +66,13 @@ void RegionBatch::validate() const {
     check_field("foil_mask", foil_mask, at::kBool, {foil_ids.size(0), foil_ids.size(1)}, "[F, L']");
     check_field("foil_to_text", foil_to_text, at::kLong, {foil_ids.size(0)}, "[F]");
   }
+  if (label_ids.defined()) {
+    check_field("label_ids", label_ids, at::kLong, {-1, -1}, "[K, L'']");
+    check_field("label_mask", label_mask, at::kBool, {label_ids.size(0), label_ids.size(1)}, "[K, L'']");
+    check_field("label_key", label_key, at::kLong, {label_ids.size(0)}, "[K]");
+  }
+  if (implied_keys.defined()) check_field("implied_keys", implied_keys, at::kLong, {-1, 2}, "[A, 2]");
+  if (text_weight.defined()) check_field("text_weight", text_weight, at::kFloat, {texts}, "[T]");
   if (texts > 0) {
     const std::int64_t low = text_to_image.min().item<std::int64_t>(), high = text_to_image.max().item<std::int64_t>();
     TORCH_CHECK(low >= 0 && high < images.size(0), "[RegionBatch] text_to_image: expected indices in [0, ", images.size(0), "), got [", low, ", ", high, "]");

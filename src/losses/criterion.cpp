@@ -95,6 +95,10 @@ LossReport Criterion::forward(ForwardPass& pass) {
   return report;
 }
 
+void Criterion::update_momentum() {
+  for (const Entry& entry : entries_) entry.term->update_momentum();
+}
+
 LossTermPtr Criterion::find(std::string_view name) const {
   for (const Entry& entry : entries_) {
     if (entry.name == name) return entry.term;

@@ -56,7 +56,7 @@ class RegionVlmPass final : public ForwardPass {
   const TextFeatures& text() override {
     if (!text_) {
       const Tensor& embeds = text_embeds();
-      text_ = TextFeatures{embeds, unit_rows(model_.text_proj(full(model_.text->feature_token(embeds, batch_.text_mask)))), batch_.text_mask};
+      text_ = TextFeatures{embeds, features_of(embeds, batch_.text_mask), batch_.text_mask};
     }
     return *text_;
   }
@@ -75,6 +75,20 @@ class RegionVlmPass final : public ForwardPass {
       foil_text_ = TextFeatures{encode("foil_text", batch_.foil_ids, batch_.foil_mask), {}, batch_.foil_mask};
     }
     return *foil_text_;
+  }
+
+  const Tensor& foil_features() override {
+    if (!foil_features_.defined()) foil_features_ = features_of(foil_text().embeds, batch_.foil_mask);
+    return foil_features_;
+  }
+
+  const TextFeatures& label_text() override {
+    if (!label_text_) {
+      TORCH_CHECK(batch_.label_ids.defined(), "[ForwardPass::label_text] batch.label_ids is undefined");
+      const Tensor embeds = encode("label_text", batch_.label_ids, batch_.label_mask);
+      label_text_ = TextFeatures{embeds, features_of(embeds, batch_.label_mask), batch_.label_mask};
+    }
+    return *label_text_;
   }
 
   Tensor fuse(const FusionQuery& query) override {
@@ -122,6 +136,7 @@ class RegionVlmPass final : public ForwardPass {
 
   const Tensor& word_embedding() const override { return model_.text->word_embedding(); }
   bool training() const override { return model_.is_training(); }
+  std::int64_t step() const override { return options_.optimizer_step; }
   Generator generator(std::string_view purpose) const override { return Generator({.seed = options_.seed, .epoch = options_.step, .purpose = purpose}); }
   Collective& collective() const override { return *collective_; }
 
@@ -161,6 +176,9 @@ class RegionVlmPass final : public ForwardPass {
     const auto scope = autocast();
     return full((*model_.fusion.*run)(pairs, keys, dropout));
   }
+
+  /// [T, L, D] text embeds -> [T, E] unit rows.
+  Tensor features_of(const Tensor& embeds, const Tensor& mask) { return unit_rows(model_.text_proj(full(model_.text->feature_token(embeds, mask)))); }
 
   Tensor encode(const char* stage, const Tensor& ids, const Tensor& mask) {
     Dropout dropout = stage_dropout(stage);
@@ -250,10 +268,10 @@ class RegionVlmPass final : public ForwardPass {
   std::optional<ImageFeatures> image_;
   std::optional<RegionFeatures> regions_;
   Tensor text_embeds_;
-  std::optional<TextFeatures> text_, masked_text_, foil_text_;
+  std::optional<TextFeatures> text_, masked_text_, foil_text_, label_text_;
   std::optional<ProjectedVisuals> projected_;
   std::array<Tensor, 3> prepared_{}, prepared_for_decoder_{};  ///< by TextInput
-  Tensor matched_;
+  Tensor matched_, foil_features_;
 };
 
 }  // namespace

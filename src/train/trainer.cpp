@@ -235,7 +235,7 @@ struct Trainer::Impl {
       if (!batch.ok()) return batch.status();
       images += batch->image_count();
       const auto pass = model->begin(batch->to(device), {.seed = static_cast<std::uint64_t>(config.seed), .step = static_cast<std::uint64_t>(step * config.train.accumulate + micro),
-                                                         .bf16 = config.train.precision == Precision::kBf16});
+                                                         .optimizer_step = step, .bf16 = config.train.precision == Precision::kBf16});
       report = criterion->forward(*pass);
       const double total = report.total.item<double>();
       finite = finite && std::isfinite(total);

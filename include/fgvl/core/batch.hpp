@@ -7,7 +7,7 @@ namespace fgvl {
 /// region is the whole image (box (0.5, 0.5, 1, 1), `is_region` false), so that there is one code path for both.
 /// B and T differ from batch to batch and from rank to rank: rows that only pad a batch do not exist.
 ///
-/// Shape letters: B images, T texts, F foils, L tokens of the longest text, M masked positions.
+/// Shape letters: B images, T texts, F foils, K labels, L tokens of the longest text, M masked positions.
 struct RegionBatch {
   Tensor images{};         ///< [B, 3, H, W] float32, channel-normalised.
   Tensor text_to_image{};  ///< [T] int64 in [0, B): the image that a text is about.
@@ -24,6 +24,11 @@ struct RegionBatch {
   Tensor foil_ids{};       ///< [F, L'] int64: texts changed by rule so that they are false of their picture; F may be 0.
   Tensor foil_mask{};      ///< [F, L'] bool.
   Tensor foil_to_text{};   ///< [F] int64 in [0, T): the true text that a foil was made from.
+  Tensor label_ids{};      ///< [K, L''] int64: labels that regions are told from, whether or not a region of this batch bears them; the same in every batch of a run.
+  Tensor label_mask{};     ///< [K, L''] bool.
+  Tensor label_key{};      ///< [K] int64, as text_key.
+  Tensor implied_keys{};   ///< [A, 2] int64: of what a text with key [a, 0] is true, a text with key [a, 1] is true as well ("truck", "vehicle"); closed under chains.
+  Tensor text_weight{};    ///< [T] float32: how much a text counts where a term weighs classes; undefined: 1.
 
   std::int64_t image_count() const { return images.size(0); }        ///< B
   std::int64_t text_count() const { return text_to_image.size(0); }  ///< T
@@ -32,7 +37,7 @@ struct RegionBatch {
   RegionBatch to(at::Device device) const;
 
   /// Throws c10::Error, naming the field, unless all defined fields have the shapes and dtypes above and agree on B, T, L, M and F.
-  /// The optional fields (masked_*, foil_*, is_unambiguous, text_stream) may be undefined.
+  /// The optional fields (masked_*, foil_*, label_*, implied_keys, text_weight, is_unambiguous, text_stream) may be undefined.
   void validate() const;
 };
 

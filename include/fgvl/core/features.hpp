@@ -12,6 +12,7 @@ struct FeatureSpec {
   std::int64_t embed_dim = 0;     ///< E: width of the L2-normalised features.
   std::int64_t vocab_size = 0;    ///< V: rows of the word embedding.
   bool has_decoder = false;       ///< ForwardPass::decoded() works
+  std::optional<double> momentum{};  ///< ForwardPass::momentum() works: the share of itself that a momentum weight keeps in an update; what terms keep momentum copies of follows it too
   double text_layer_norm_eps = 1e-12;  ///< used by heads that belong to the text encoder (MLM), as BERT does.
   double head_layer_norm_eps = 1e-5;   ///< used by MLP heads (ITM, box), as X-VLM does.
   std::optional<double> initializer_range{};  ///< standard deviation of the weights of new heads; absent: uniform by fan-in.
@@ -37,7 +38,7 @@ struct RegionFeatures {
 /// Texts before fusion.
 struct TextFeatures {
   Tensor embeds{};    ///< [T, L, D] encoder outputs.
-  Tensor features{};  ///< [T, E] unit rows; undefined for masked texts and foils, where nothing needs them.
+  Tensor features{};  ///< [T, E] unit rows; undefined for masked texts and foils (ForwardPass::foil_features() has those).
   Tensor mask{};      ///< [T, L] bool, true on real tokens.
 };
 

@@ -39,6 +39,15 @@ class ForwardPass {
   virtual const TextFeatures& masked_text() = 0;  ///< of `masked_ids`; features undefined
   virtual const TextFeatures& foil_text() = 0;    ///< of `foil_ids`; features undefined
 
+  /// [F, E] unit rows of foil_text(), made when a term contrasts foils.
+  virtual const Tensor& foil_features() { TORCH_CHECK(false, "[ForwardPass::foil_features] this model has none"); }
+  /// Of `label_ids`, with features [K, E].
+  virtual const TextFeatures& label_text() { TORCH_CHECK(false, "[ForwardPass::label_text] this model has none"); }
+
+  /// The same batch as the momentum encoders see it: slowly following copies of the model's weights (MoCo, arXiv 1911.05722; ALBEF, 2107.07651). Carries no gradient.
+  /// Throws c10::Error for a model without them (FeatureSpec::momentum).
+  virtual ForwardPass& momentum() { TORCH_CHECK(false, "[ForwardPass::momentum] this model has no momentum encoders (model.momentum)"); }
+
   /// Fused tokens, [N, L, D], or [N, M, D] with `positions`. Keys and values are projected once per distinct visual sequence and layer.
   virtual Tensor fuse(const FusionQuery& query) = 0;
 
@@ -65,6 +74,8 @@ class ForwardPass {
   virtual const Tensor& word_embedding() const = 0;  ///< [V, D], tied to the MLM decoder
 
   virtual bool training() const = 0;
+  /// Optimizer steps done before this pass: what schedules are functions of.
+  virtual std::int64_t step() const { return 0; }
   /// Host random numbers of this step for `purpose` ("itm.negatives"): a pure function of (seed, step, purpose).
   virtual Generator generator(std::string_view purpose) const = 0;
   virtual Collective& collective() const = 0;

@@ -51,6 +51,8 @@ class Criterion : public torch::nn::Module, private TermLookup {
   void connect();
 
   LossReport forward(ForwardPass& pass);
+  /// LossTerm::update_momentum() of every term.
+  void update_momentum();
 
   LossTermPtr find(std::string_view name) const override;
   std::vector<std::string> names() const;

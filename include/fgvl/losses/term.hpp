@@ -50,6 +50,10 @@ class LossTerm : public torch::nn::Module {
   /// c10::Error and says which names exist.
   virtual void connect(const TermLookup&) {}
 
+  /// Called once before every optimizer step of a model with momentum encoders (FeatureSpec::momentum), together with theirs: a term that keeps momentum copies of its heads
+  /// moves them now.
+  virtual void update_momentum() {}
+
   /// Restricts the term to rows of these streams (indices into the run's streams); empty: all.
   void limit_to_streams(std::vector<std::int64_t> streams) { streams_ = std::move(streams); }
 

@@ -17,6 +17,7 @@ struct Encoded {
 struct PassOptions {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
+  std::int64_t optimizer_step = 0;  ///< ForwardPass::step(); several passes share one where gradients are accumulated
   CollectivePtr collective{};  ///< null: a single process
   bool bf16 = false;           ///< matrix products of the encoders in bfloat16; features, norms and whatever losses compute stay float32
   Encoded given{};
@@ -30,6 +31,8 @@ class Model : public torch::nn::Module {
   /// `batch` must be on the model's device and, for its images, of the model's image size. Whoever asks only for text() may leave `batch.images` undefined, and whoever asks
   /// only for image() may have no texts (T = 0).
   virtual std::unique_ptr<ForwardPass> begin(const RegionBatch& batch, const PassOptions& options = {}) = 0;
+  /// Moves the momentum encoders towards the weights as they are now; called once before every optimizer step. Without momentum encoders nothing happens.
+  virtual void update_momentum() {}
 };
 using ModelPtr = std::shared_ptr<Model>;
 
