@@ -77,6 +77,7 @@ absl::StatusOr<ExitCode> checkpoint_info(const std::string& path) {
   absl::PrintF("weights    %s\n", absl::StrJoin(file.files, ", "));
   absl::PrintF("format     %s", format_name(file.format));
   if (!file.section.empty()) absl::PrintF(", under \"%s\"", file.section);
+  if (!file.wrapper.empty()) absl::PrintF(", names below \"%s\"", file.wrapper);
   if (!file.others.empty()) absl::PrintF("; not weights: %s", absl::StrJoin(file.others, ", "));
   absl::PrintF("\nfamily     %s\n", map == nullptr ? "unknown" : map->title);
   if (!file.config_json.empty()) absl::PrintF("config     %d bytes of JSON came with the weights\n", file.config_json.size());

@@ -132,6 +132,15 @@ absl::StatusOr<CheckpointFile> open_file(const std::string& path) {
   return checkpoint;
 }
 
+/// DistributedDataParallel and DataParallel put every parameter below a module of theirs, and whoever saves the wrapper instead of the model saves those names.
+void unwrap(CheckpointFile& checkpoint) {
+  constexpr std::string_view kWrapper = "module.";
+  const auto wrapped = [&](const auto& entry) { return entry.first.size() > kWrapper.size() && entry.first.compare(0, kWrapper.size(), kWrapper) == 0; };
+  if (checkpoint.tensors.empty() || !std::all_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), wrapped)) return;
+  for (auto& [name, tensor] : checkpoint.tensors) name.erase(0, kWrapper.size());
+  checkpoint.wrapper = kWrapper;
+}
+
 absl::StatusOr<CheckpointFile> open_folder(const std::string& path) {
   for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     const fs::path weights = fs::path(path) / name;
@@ -168,7 +177,9 @@ void CheckpointFile::release(const Tensor& tensor) const {
 
 absl::StatusOr<CheckpointFile> open_checkpoint(const std::string& path) {
   std::error_code error;
-  return fs::is_directory(path, error) ? open_folder(path) : open_file(path);
+  absl::StatusOr<CheckpointFile> checkpoint = fs::is_directory(path, error) ? open_folder(path) : open_file(path);
+  if (checkpoint.ok()) unwrap(*checkpoint);
+  return checkpoint;
 }
 
 }  // namespace fgvl

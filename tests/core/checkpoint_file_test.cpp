@@ -295,6 +295,22 @@ TEST_CASE("the weights' dict is found by its key, and other keys are named", "[c
   CHECK_THAT(std::string(two.status().message()), Catch::Contains("several keys: model, state_dict"));
 }
 
+TEST_CASE("names that all begin with module., as DistributedDataParallel writes them, are read without it", "[checkpoint_file]") {
+  const std::string folder = fresh("wrapper");
+  const Tensor weight = torch::randn({3});
+  const auto saved = [&](const NamedTensors& tensors) {
+    REQUIRE(write_torch_file(folder + "/epoch_1.pt", tensors, {.section = "state_dict"}).ok());
+    return opened(folder + "/epoch_1.pt");
+  };
+  const CheckpointFile wrapped = saved({{"module.visual.proj", weight}, {"module.logit_scale", weight}});
+  CHECK(wrapped.wrapper == "module.");
+  check_same(wrapped.tensors, {{"visual.proj", weight}, {"logit_scale", weight}});
+  // A model whose own part is called module keeps its names.
+  const CheckpointFile own = saved({{"module.visual.proj", weight}, {"logit_scale", weight}});
+  CHECK(own.wrapper.empty());
+  check_same(own.tensors, {{"module.visual.proj", weight}, {"logit_scale", weight}});
+}
+
 TEST_CASE("a folder in Hugging Face's layout and its shards open as one", "[checkpoint_file]") {
   const std::string folder = fresh("shards");
   const NamedTensors tensors = {{"a", torch::randn({3})}, {"b", torch::randn({4})}};

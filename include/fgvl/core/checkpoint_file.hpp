@@ -29,6 +29,7 @@ struct CheckpointFile {
   std::map<std::string, std::string> metadata{}; ///< safetensors: `__metadata__`
   std::string config_json{};                     ///< what came beside the weights: "config" of a PyTorch file or in __metadata__, config.json of a folder; "" where there was nothing
   std::string section{};                         ///< PyTorch: the key under which the weights stood; "" where the file is itself the dict
+  std::string wrapper{};                         ///< "module." where every name began so, as DistributedDataParallel writes it (OpenCLIP's training files): the names here are without it
   std::vector<std::string> others{};             ///< PyTorch: other keys of the file, which are not weights and were not read ("optimizer", "epoch", ...)
   std::vector<std::string> files{};              ///< the weights' files
 
