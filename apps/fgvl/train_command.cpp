@@ -7,6 +7,7 @@
 #include "console.hpp"
 #include "fgvl/core/device.hpp"
 #include "fgvl/core/files.hpp"
+#include "fgvl/train/explain.hpp"
 #include "run_report.hpp"
 
 namespace fgvl::app {
@@ -14,12 +15,17 @@ namespace {
 
 struct Arguments {
   std::string config, out, resume;
-  bool dry_run = false;
+  bool dry_run = false, explain = false;
   std::vector<std::string> overrides;
 };
 
 absl::StatusOr<ExitCode> train(const Arguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(arguments.config, arguments.overrides));
+  if (arguments.explain) {
+    FGVL_ASSIGN_OR_RETURN(const std::string text, train::explain(config, arguments.config));
+    std::cout << text << std::flush;
+    return ExitCode::kOk;
+  }
   const std::string out = arguments.out.empty() ? absl::StrCat("runs/", std::filesystem::path(arguments.config).stem().string()) : arguments.out;
   Console console(std::filesystem::path(out).filename().string());
   train::TrainerOptions options{.out = arguments.dry_run ? "" : out, .resume = !arguments.resume.empty(), .stop = &stop_requested(), .progress = &console};
@@ -67,6 +73,7 @@ void add_train(CLI::App& app, Command& chosen) {
   command->add_option("--out", arguments->out, "Folder of the run (default: runs/<name of CONFIG>)");
   command->add_option("--resume", arguments->resume, "`latest`: go on from the newest valid checkpoint in the folder")->check(CLI::IsMember({"latest"}));
   command->add_flag("--dry-run", arguments->dry_run, "Check configuration, data and model, print the resolved configuration, and stop");
+  command->add_flag("--explain", arguments->explain, "Print the objective as a person reads it: terms, weights, stages, which parts of the model run how often, what each term costs; train nothing");
   command->add_option("OVERRIDES", arguments->overrides, "key.sub=value, over the file");
   command->callback([arguments, &chosen] { chosen = [arguments] { return train(*arguments); }; });
 }

@@ -140,6 +140,11 @@ class Reader final : public Visitor {
     return tree == nullptr ? now : tree->kind != Tree::Kind::kNull;
   }
 
+  bool is_plain_number(std::string_view key, bool now) override {
+    const Tree* tree = source(key);
+    return tree == nullptr ? now : tree->kind != Tree::Kind::kMap;
+  }
+
   std::vector<std::string> entry_names(const std::vector<std::string>& now) override {
     std::vector<std::string> names = now;
     if (const Tree* tree = groups_.back().tree) {

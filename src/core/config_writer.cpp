@@ -1,6 +1,7 @@
 // The visitors that print: resolved YAML and the Markdown reference.
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include <absl/algorithm/container.h>
 #include <absl/strings/ascii.h>
@@ -88,6 +89,7 @@ class YamlWriter final : public Visitor {
     if (!now) line(key, "null");
     return now;
   }
+  bool is_plain_number(std::string_view, bool now) override { return now; }
   std::vector<std::string> entry_names(const std::vector<std::string>& now) override { return now; }
 
  private:
@@ -107,7 +109,9 @@ class MarkdownWriter final : public Visitor {
  protected:
   void visit_bool(std::string_view key, bool& value, std::string_view doc) override { row(key, "bool", value ? "true" : "false", "", doc); }
   void visit_integer(std::string_view key, std::int64_t& value, std::string_view doc, const Range& range) override { row(key, "integer", absl::StrCat(value), interval(range), doc); }
-  void visit_number(std::string_view key, double& value, std::string_view doc, const Range& range) override { row(key, "number", number_text(value), interval(range), doc); }
+  void visit_number(std::string_view key, double& value, std::string_view doc, const Range& range) override {
+    row(key, std::exchange(or_schedule_, false) ? "number or schedule" : "number", number_text(value), interval(range), doc);
+  }
   void visit_text(std::string_view key, std::string& value, std::string_view doc) override { row(key, "text", value, "", doc); }
   void visit_texts(std::string_view key, std::vector<std::string>& value, std::string_view doc) override { row(key, "list of texts", text_list(value), "", doc); }
   void visit_numbers(std::string_view key, std::vector<double>& value, std::string_view doc, const Range& range) override {
@@ -127,6 +131,7 @@ class MarkdownWriter final : public Visitor {
     if (!now) row(key, "optional", "null", "", doc);
     return now;
   }
+  bool is_plain_number(std::string_view, bool now) override { return or_schedule_ = now; }
   std::vector<std::string> entry_names(const std::vector<std::string>& now) override { return now.empty() ? std::vector<std::string>{"<name>"} : now; }
 
  private:
@@ -145,6 +150,7 @@ class MarkdownWriter final : public Visitor {
   }
   std::string text_;
   std::vector<std::string> path_;
+  bool or_schedule_ = false;  ///< the number that comes may be a schedule as well
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ absl::StatusOr<DatasetPtr> opened(const DatasetChoice& choice, const DatasetCont
 }  // namespace
 
 void visit_fields(config::Visitor& visitor, StreamConfig& config) {
-  visitor("weight", config.weight, "of this stream in the mixture", config::kPositive);
+  visitor("weight", config.weight, "of this stream in the mixture, over optimizer steps; while it is 0 nothing is read from it", config::kNonNegative);
   visitor("dataset", config.dataset, "its own dataset; no type: the one of the data section");
   visitor("root", config.root, "folder of its own dataset; empty: data.root");
   visit_fields(visitor, config.sample);

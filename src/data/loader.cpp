@@ -11,6 +11,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 
+#include "data/mixture.hpp"
 #include "data/order.hpp"
 
 namespace fgvl::data {
@@ -43,17 +44,20 @@ struct Loader::Impl {
   };
 
   Impl(std::vector<Stream> sources, const ImageOptions& image_options, TextPipelinePtr pipeline, const LoaderOptions& loader_options)
-      : image(image_options), texts(std::move(pipeline)), options(loader_options) {
-    double total = 0;
-    for (const Stream& stream : sources) total += stream.weight;
+      : image(image_options), texts(std::move(pipeline)), options(loader_options), mixture(weights_of(sources), loader_options) {
     for (Stream& stream : sources) {
-      shares.push_back(stream.weight / total);
       Order order(options.seed, stream.name, stream.dataset->size(), options.shuffle);
       streams.push_back({std::move(stream), std::move(order)});
     }
     for (std::int64_t i = 0; i < options.workers; ++i) {
       threads.emplace_back([this] { work(); });
     }
+  }
+
+  static std::vector<Schedule> weights_of(const std::vector<Stream>& sources) {
+    std::vector<Schedule> weights;
+    for (const Stream& stream : sources) weights.push_back(stream.weight);
+    return weights;
   }
 
   ~Impl() {
@@ -106,9 +110,10 @@ struct Loader::Impl {
   /// Keeps enough samples of a stream on their way.
   void request(std::size_t index) {
     StreamState& state = streams[index];
-    const bool own_batches = options.mix == Mix::kBatches;
-    const double batches = own_batches ? std::max(1.0, static_cast<double>(options.prefetch) * shares[index]) : static_cast<double>(options.prefetch) * shares[index];
-    const auto wanted = static_cast<std::int64_t>(batches * static_cast<double>(options.batch_size)) + 1;
+    const double share = mixture.shares(batches)[index], prefetched = static_cast<double>(options.prefetch) * share;
+    const bool own_batches = options.mix == Mix::kBatches && share > 0;
+    const double ahead = own_batches ? std::max(1.0, prefetched) : prefetched;
+    const auto wanted = static_cast<std::int64_t>(ahead * static_cast<double>(options.batch_size)) + 1;
     std::vector<SlotPtr> added;
     while (static_cast<std::int64_t>(state.in_flight.size()) < (threads.empty() ? 1 : wanted)) {
       auto slot = std::make_shared<Slot>();
@@ -177,27 +182,11 @@ struct Loader::Impl {
                           ExitCode::kData);
   }
 
-  /// Samples of each stream in batch `number`.
-  std::vector<std::int64_t> quotas(std::int64_t number) const {
-    std::vector<std::int64_t> quotas(streams.size(), 0);
-    if (options.mix == Mix::kBatches) {
-      double point = Generator({.seed = options.seed, .epoch = static_cast<std::uint64_t>(number), .purpose = "mix"}).uniform();
-      std::size_t chosen = 0;
-      while (chosen + 1 < shares.size() && point >= shares[chosen]) point -= shares[chosen++];
-      quotas[chosen] = options.batch_size;
-      return quotas;
-    }
-    // Rows since the start, with and without this batch: their difference is never negative and sums to the batch's size.
-    const std::vector<std::int64_t> before = apportioned(shares, number * options.batch_size), after = apportioned(shares, (number + 1) * options.batch_size);
-    for (std::size_t i = 0; i < quotas.size(); ++i) quotas[i] = after[i] - before[i];
-    return quotas;
-  }
-
   ImageOptions image;
   TextPipelinePtr texts;
   LoaderOptions options;
   std::vector<StreamState> streams;
-  std::vector<double> shares;
+  Mixture mixture;
   std::int64_t batches = 0;
   LoaderCounts counts;
   std::string last_problem;
@@ -216,15 +205,24 @@ Loader::~Loader() = default;
 absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options) {
   if (streams.empty()) return absl::InvalidArgumentError("loader: no stream");
   for (const Stream& stream : streams) {
-    if (stream.weight <= 0) return absl::InvalidArgumentError(absl::StrCat("loader: stream \"", stream.name, "\": the weight must be positive"));
+    if (stream.weight.min() < 0 || stream.weight.max() <= 0) {
+      return absl::InvalidArgumentError(absl::StrCat("loader: stream \"", stream.name, "\": the weight must be positive at some step and never negative, and is ", stream.weight.words()));
+    }
     if (stream.dataset->size() == 0) return with_exit_code(absl::NotFoundError(absl::StrCat("loader: stream \"", stream.name, "\" has no record")), ExitCode::kData);
+  }
+  // Between two corners of all weights none begins or ends, so that where all are 0 between them all are 0 at the first as well.
+  for (const Stream& corners : streams) {
+    for (const std::int64_t step : corners.weight.corners()) {
+      if (std::any_of(streams.begin(), streams.end(), [&](const Stream& stream) { return stream.weight.at(step) > 0; })) continue;
+      return absl::InvalidArgumentError(absl::StrCat("loader: at step ", step, " no stream has a weight above 0"));
+    }
   }
   if (options.batch_size <= 0) return absl::InvalidArgumentError("loader: batch_size must be positive");
   return std::unique_ptr<Loader>(new Loader(std::make_unique<Impl>(std::move(streams), image, std::move(texts), options)));
 }
 
 absl::StatusOr<RegionBatch> Loader::next() {
-  const std::vector<std::int64_t> quotas = impl_->quotas(impl_->batches);
+  const std::vector<std::int64_t> quotas = impl_->mixture.quotas(impl_->batches);
   std::vector<Sample> samples;
   std::vector<std::int64_t> streams;
   for (std::size_t i = 0; i < quotas.size(); ++i) {

@@ -34,7 +34,7 @@ std::optional<double> LossReport::mean(std::string_view name) const {
 
 Criterion::Criterion(FeatureSpec spec) : spec_(spec) {}
 
-Criterion& Criterion::add(std::string name, LossTermPtr term, double weight, std::vector<std::int64_t> streams) {
+Criterion& Criterion::add(std::string name, LossTermPtr term, const Schedule& weight, std::vector<std::int64_t> streams) {
   TORCH_CHECK(!name.empty() && name.find('.') == std::string::npos, "[Criterion::add] name: expected a word without dots, got '", name, "'");
   TORCH_CHECK(find(name) == nullptr, "[Criterion::add] name: there already is a term '", name, "'");
   TORCH_CHECK(term != nullptr, "[Criterion::add] term: null, for '", name, "'");
@@ -48,12 +48,18 @@ Criterion& Criterion::add(std::string name, LossTermPtr term, double weight, std
 void Criterion::connect() {
   if (connected_) return;
   for (const Entry& entry : entries_) entry.term->connect(*this);
+  temperatures_.clear();
+  for (const auto& module : modules(/*include_self=*/false)) {
+    if (auto temperature = std::dynamic_pointer_cast<Temperature>(module)) temperatures_.push_back(std::move(temperature));
+  }
   connected_ = true;
 }
 
 LossReport Criterion::forward(ForwardPass& pass) {
   connect();
+  for (const auto& temperature : temperatures_) temperature->move_to(pass.step());
   struct Part {
+    const Entry* entry;
     std::string name;
     double weight;
     Tensor sum;
@@ -61,14 +67,19 @@ LossReport Criterion::forward(ForwardPass& pass) {
   };
   std::vector<Part> parts;
   for (const Entry& entry : entries_) {
+    const double weight = entry.weight.at(pass.step());
+    if (weight == 0) continue;
     const Loss loss = entry.term->forward(pass);
     for (const Loss::Part& part : loss.parts()) {
       const std::string name = part.name.empty() ? entry.name : entry.name + "." + part.name;
-      parts.push_back({name, entry.weight * part.weight, part.sum, part.count});
+      parts.push_back({&entry, name, weight * part.weight, part.sum, part.count});
     }
   }
   LossReport report;
-  if (parts.empty()) return report;
+  if (parts.empty()) {
+    if (!entries_.empty()) report.total = at::zeros({}, pass.batch().text_ids.options().dtype(at::kFloat));  // every term rests at this step
+    return report;
+  }
 
   // One exchange: counts decide the means, sums are for the log.
   Collective& collective = pass.collective();
@@ -90,6 +101,11 @@ LossReport Criterion::forward(ForwardPass& pass) {
     // A rank without items still adds its exact zero, so that the parameters of the term take part in the backward pass of every rank.
     const Tensor share = parts[i].sum * (count > 0 ? parts[i].weight * ranks / count : 0.0);
     report.total = report.total.defined() ? report.total + share : share;
+    if (report.shares.empty() || report.shares.back().first != parts[i].entry->name) {
+      report.shares.emplace_back(parts[i].entry->name, share);
+    } else {
+      report.shares.back().second = report.shares.back().second + share;
+    }
     if (count > 0) report.values.push_back({parts[i].name, global_sums[static_cast<std::int64_t>(i)] / count, count, parts[i].weight});
   }
   return report;
@@ -129,7 +145,7 @@ std::shared_ptr<TermRegistry> builtin_terms() {
 
 void visit_fields(config::Visitor& visitor, TermConfig& config) {
   visit_fields(visitor, config.term);
-  visitor("weight", config.weight, "in the total");
+  visitor("weight", config.weight, "in the total, over optimizer steps; while it is 0 the term is not computed");
   visitor("streams", config.streams, "names of the streams whose rows it uses; empty: all");
 }
 

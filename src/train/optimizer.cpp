@@ -45,7 +45,7 @@ NamedTensors named_parameters(const models::Model& model, const losses::Criterio
   return parameters;
 }
 
-Frozen freeze(models::Model& model, losses::Criterion& criterion, const std::vector<std::string>& globs) {
+Frozen freeze(models::Model& model, losses::Criterion& criterion, const std::vector<std::string>& globs, const std::string& key) {
   NamedTensors parameters = named_parameters(model, criterion);
   const std::int64_t text_layers = models::text_layers_of(models::names_of(parameters));
   for (const std::string& glob : globs) {
@@ -57,14 +57,14 @@ Frozen freeze(models::Model& model, losses::Criterion& criterion, const std::vec
     }
     if (used) continue;
     const std::string near = nearest_glob(glob, parameters, text_layers);
-    TORCH_CHECK(false, "train.freeze: \"", glob, "\" fits no parameter of this run", near.empty() ? " (fgvl info shows the modules)" : absl::StrCat(" (did you mean \"", near, "\"?)"));
+    TORCH_CHECK(false, key, ": \"", glob, "\" fits no parameter of this run", near.empty() ? " (fgvl info shows the modules)" : absl::StrCat(" (did you mean \"", near, "\"?)"));
   }
   Frozen frozen;
   for (const auto& [name, parameter] : parameters) {
     frozen.total += parameter.numel();
     if (parameter.requires_grad()) frozen.trained += parameter.numel();
   }
-  TORCH_CHECK(frozen.trained > 0, "train.freeze: [", absl::StrJoin(globs, ", "), "] fits every parameter of this run, so that nothing would train");
+  TORCH_CHECK(frozen.trained > 0, key, ": [", absl::StrJoin(globs, ", "), "] fits every parameter of this run, so that nothing would train");
   return frozen;
 }
 

@@ -14,8 +14,8 @@ struct Frozen {
   std::int64_t trained = 0, total = 0;
 };
 /// Ends the training of every parameter that one of `globs` fits, by our name or X-VLM's official one: it requires no gradient from here on, and AdamW leaves it out.
-/// Throws c10::Error when a glob fits no parameter, naming the nearest, or when nothing is left to train.
-Frozen freeze(models::Model& model, losses::Criterion& criterion, const std::vector<std::string>& globs);
+/// Throws c10::Error when a glob fits no parameter, naming the nearest, or when nothing is left to train; `key` is where the globs stand in a configuration.
+Frozen freeze(models::Model& model, losses::Criterion& criterion, const std::vector<std::string>& globs, const std::string& key = "train.freeze");
 
 /// Training mode for `module`, but for norms all of whose parameters are frozen: their running statistics must not move either, so that they normalise with them as in evaluation.
 void train_unfrozen(torch::nn::Module& module);

@@ -4,6 +4,11 @@
 #include <cmath>
 #include <numbers>
 
+#include <absl/strings/str_cat.h>
+
+#include "core/config_tree.hpp"
+#include "train/stages.hpp"
+
 namespace fgvl::train {
 
 config::EnumNames<Decay> enum_names(Decay) { return {{Decay::kConstant, "constant"}, {Decay::kLinear, "linear"}, {Decay::kCosine, "cosine"}}; }
@@ -58,9 +63,27 @@ void visit_fields(config::Visitor& visitor, TrainOptions& options) {
   visitor("precision", options.precision, "of the encoders; losses and norms stay fp32");
   visitor("accumulate", options.accumulate, "batches a step", {1, 1e6});
   visitor("log_every", options.log_every, "steps", {1, 1e9});
+  visitor("shares_every", options.shares_every, "steps between measurements of each term's share of the gradient (one backward pass a term more); 0: never", {0, 1e9});
   visitor("checkpoint_every", options.checkpoint_every, "steps; one is always written at the end", {1, 1e12});
   visitor("keep_checkpoints", options.keep_checkpoints, "the newest", {1, 1e6});
   visitor("max_non_finite", options.max_non_finite, "bad steps in a row before the run stops", {1, 1e9});
+}
+
+void visit_fields(config::Visitor& visitor, StageConfig& config) {
+  visitor("steps", config.steps, "optimizer steps; 0, in the last stage only: to the end of the run", {0, 1e12});
+  visitor.entries("losses", config.losses, "weight by term, in place of its own; null switches it off");
+  visitor.entries("streams", config.streams, "weight by stream, in place of its own; null: nothing is read from it", config::kNonNegative);
+  visitor("freeze", config.freeze, "as train.freeze, in this stage only; values and moments are kept");
+  visitor("lr_factor", config.lr_factor, "of the learning rate", config::kNonNegative);
+  visitor("schedule", config.schedule, "of the learning rate over this stage alone; null: the run's goes on");
+  const auto check = [&](const char* key, const char* kind, const auto& named, const std::vector<std::string>& known) {
+    for (const auto& [name, value] : named) {
+      const std::string near = config::nearest(name, known);
+      visitor.check(std::find(known.begin(), known.end(), name) != known.end(), absl::StrCat(key, ".", name, ": there is no ", kind, " of this name", near.empty() ? "" : absl::StrCat(" (did you mean \"", near, "\"?)")));
+    }
+  };
+  check("losses", "term", config.losses, config.terms);
+  check("streams", "stream", config.streams, config.sources);
 }
 
 void visit_fields(config::Visitor& visitor, ProbeConfig& config) {
@@ -80,6 +103,13 @@ void visit_fields(config::Visitor& visitor, RunConfig& config) {
   visitor.entries("losses", config.losses, losses::TermConfig{Choice<losses::LossTermPtr, FeatureSpec>(config.registries.terms, ""), 1.0, {}}, "terms of the criterion by name; null removes one");
   visitor("data", config.data, "what it is trained on");
   visitor("train", config.train, "how it is trained");
+  StageConfig stage;
+  for (const auto& [name, loss] : config.losses) stage.terms.push_back(name);
+  stage.sources = data::stream_names(config.data);
+  for (auto& [name, known] : config.stages) known.terms = stage.terms, known.sources = stage.sources;
+  visitor.entries("stages", config.stages, stage, "parts of the run with an objective of their own, one after the other, by name");
+  const std::string wrong = stages_problem(config);
+  visitor.check(wrong.empty(), wrong);
   visitor("probe_every", config.probe_every, "steps between probes; 0: only at the end", config::kNonNegative);
   visitor.entries("probes", config.probes, ProbeConfig(config.registries.probes), "what is scored, by name; null removes one");
 }

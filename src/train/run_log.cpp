@@ -19,7 +19,7 @@ double now() { return std::chrono::duration<double>(std::chrono::system_clock::n
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-/// Keeps the lines whose "step" is at most `step`, and the probes' only when they are of a step before `probes_before`.
+/// Keeps the lines whose "step" is at most `step`, the probes' only when they are of a step before `probes_before`, and a stage's start only when it is of a step before `step`.
 absl::Status cut(const std::string& path, std::int64_t step, std::int64_t probes_before) {
   if (!std::filesystem::exists(path)) return absl::OkStatus();
   FGVL_ASSIGN_OR_RETURN(const std::string text, read_file(path));
@@ -29,7 +29,7 @@ absl::Status cut(const std::string& path, std::int64_t step, std::int64_t probes
     const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;  // cut off in the middle
     const auto of = json["step"].get<std::int64_t>();
-    if (of <= step && (!json.contains("probe") || of < probes_before)) absl::StrAppend(&kept, line, "\n");
+    if (of <= step && (!json.contains("probe") || of < probes_before) && (!json.contains("stage") || of < step)) absl::StrAppend(&kept, line, "\n");
   }
   return kept == text ? absl::OkStatus() : with_exit_code(write_file_atomically(path, kept), ExitCode::kCheckpoint);
 }
@@ -63,6 +63,22 @@ absl::Status RunLog::step(const StepLog& log) {
   FGVL_RETURN_IF_ERROR(events_.scalar("train/lr", log.step, log.lr, time));
   FGVL_RETURN_IF_ERROR(events_.scalar("train/grad_norm", log.step, log.gradient_norm, time));
   return events_.scalar("train/images_per_second", log.step, log.images_per_second, time);
+}
+
+absl::Status RunLog::stage(std::int64_t step, const std::string& name) { return append(folder_ + "/metrics.jsonl", dumped(Json{{"step", step}, {"stage", name}})); }
+
+absl::Status RunLog::shares(std::int64_t step, const std::vector<GradientShare>& shares) {
+  Json line = {{"step", step}, {"gradient_shares", Json::object()}, {"gradient_norms", Json::object()}};
+  for (const GradientShare& share : shares) {
+    line["gradient_shares"][share.term] = number(share.share);
+    line["gradient_norms"][share.term] = number(share.norm);
+  }
+  FGVL_RETURN_IF_ERROR(append(folder_ + "/metrics.jsonl", dumped(line)));
+  const double time = now();
+  for (const GradientShare& share : shares) {
+    if (std::isfinite(share.share)) FGVL_RETURN_IF_ERROR(events_.scalar("gradient_share/" + share.term, step, share.share, time));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status RunLog::probe(std::int64_t step, const Metrics& metrics) {

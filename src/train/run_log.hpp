@@ -5,6 +5,7 @@
 #include "fgvl/data/loader.hpp"
 #include "fgvl/train/metrics.hpp"
 #include "train/event_file.hpp"
+#include "train/shares.hpp"
 
 namespace fgvl::train {
 
@@ -19,10 +20,14 @@ struct StepLog {
 /// metrics.jsonl, events.* and skipped.jsonl of a run's folder.
 class RunLog {
  public:
-  /// Lines of later steps than `step` are cut off, so that a resumed run writes what an uninterrupted one would have; so is
+  /// Lines of later steps than `step` are cut off, so that a resumed run writes what an uninterrupted one would have; so are the start of a stage at `step`, which begins once more, and
   /// what the probes at the end (`steps`) measured, because they run again.
   static absl::StatusOr<RunLog> open(const std::string& folder, std::int64_t step, std::int64_t steps);
   absl::Status step(const StepLog& log);
+  /// A stage begins after `step` steps.
+  absl::Status stage(std::int64_t step, const std::string& name);
+  /// What each term makes of the gradient of step `step`; see GradientShare.
+  absl::Status shares(std::int64_t step, const std::vector<GradientShare>& shares);
   absl::Status probe(std::int64_t step, const Metrics& metrics);
   absl::Status skipped(std::int64_t step, const std::vector<data::Skipped>& skipped);
 

@@ -19,6 +19,7 @@
 #include "train/inference_scope.hpp"
 #include "train/optimizer.hpp"
 #include "train/run_log.hpp"
+#include "train/stages.hpp"
 
 namespace fgvl::train {
 namespace {
@@ -43,6 +44,9 @@ struct Trainer::Impl {
   std::unique_ptr<AdamW> optimizer;
   std::vector<std::pair<std::string, std::pair<ProbePtr, When>>> probes;  ///< by name
   std::unique_ptr<RunLog> log;
+  Stages stages;
+  StageFreezer freezer;
+  const StageSpan* stage = nullptr;  ///< that stands now; null before the first, and without stages
   std::int64_t step = 0, saved_step = -1, non_finite = 0, non_finite_total = 0;
   double train_seconds = 0;
   bool probed = false;  ///< the probes at the end have run
@@ -70,12 +74,16 @@ struct Trainer::Impl {
     FGVL_ASSIGN_OR_RETURN(std::vector<data::Stream> streams, data::open_streams(config.data, config.data.split));
     FGVL_ASSIGN_OR_RETURN(texts, data::make_text_pipeline(config.data, streams));
     config.data.loader.seed = seed;
+    config.data.loader.batches_per_step = config.train.accumulate;
+    if (const std::string wrong = stages_problem(config); !wrong.empty()) return absl::InvalidArgumentError(wrong);
+    stages = Stages(config);
+    for (data::Stream& stream : streams) stream.weight = stages.stream_weight(stream.name, stream.weight);
     FGVL_ASSIGN_OR_RETURN(loader, data::Loader::make(std::move(streams), config.data.image, texts, config.data.loader));
     try {
       device = parse_device(config.device);
       if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
       model = models::make_model(config.model, text_context(texts->tokenizer()), seed);
-      criterion = losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data));
+      criterion = losses::make_criterion(staged_losses(config), model->spec(), data::stream_names(config.data));
       const models::ModelInfo info = models::describe(*model, 1);
       if (info.image_size != config.data.image.size) {
         return absl::InvalidArgumentError(absl::StrCat("data.image.size is ", config.data.image.size, ", model.vision.options.image_size is ", info.image_size, ": they must be equal"));
@@ -91,6 +99,7 @@ struct Trainer::Impl {
         frozen_note = absl::StrCat("training ", frozen.trained, " of ", frozen.total, " parameters");
       }
       optimizer = std::make_unique<AdamW>(named_parameters(*model, *criterion), config.train.optimizer);
+      freezer = StageFreezer(*model, *criterion, stages);
     } catch (const c10::Error& error) {
       if (is_out_of_memory(error)) throw;
       return absl::InvalidArgumentError(error.what_without_backtrace());
@@ -223,6 +232,7 @@ struct Trainer::Impl {
     std::map<std::string, std::pair<double, double>> sums;  // name -> sum, count
     std::vector<std::string> order;
     losses::LossReport report;
+    std::vector<GradientShare> shares;
     bool finite = true;
     std::int64_t images = 0;
     optimizer->zero_grad();
@@ -245,10 +255,13 @@ struct Trainer::Impl {
         sums[value.name].first += value.mean.item<double>() * value.count;
         sums[value.name].second += value.count;
       }
+      // Of the last batch of the step.
+      const bool measured = config.train.shares_every > 0 && (step + 1) % config.train.shares_every == 0 && micro + 1 == config.train.accumulate;
+      if (finite && measured) shares = gradient_shares(report, model->parameters());
       if (finite && report.total.requires_grad()) (report.total / static_cast<double>(config.train.accumulate)).backward();
     }
     entry.gradient_norm = optimizer->clip(config.train.clip_norm);
-    entry.lr = config.train.optimizer.lr * schedule_factor(config.train.schedule, step, config.train.steps);
+    entry.lr = stages.learning_rate(step, config.train);
     if (finite && std::isfinite(entry.gradient_norm)) {
       optimizer->step(entry.lr);
       non_finite = 0;
@@ -273,8 +286,21 @@ struct Trainer::Impl {
       for (const std::string& name : order) entry.losses.emplace_back(name, sums[name].first / sums[name].second);
       FGVL_RETURN_IF_ERROR(log->step(entry));
     }
+    if (!shares.empty()) FGVL_RETURN_IF_ERROR(log->shares(step, shares));
     progress().on_step({step, config.train.steps, static_cast<double>(images) / entry.seconds, logged ? &report : nullptr});
     return absl::OkStatus();
+  }
+
+  /// Where a stage begins, or a resumed run goes on in the middle of one.
+  absl::Status enter_stage() {
+    const StageSpan* now = stages.at(step);
+    if (now == stage) return absl::OkStatus();
+    stage = now;
+    freezer.enter(*stage);
+    train_unfrozen(*model);
+    train_unfrozen(*criterion);
+    progress().on_message(absl::StrCat("stage ", stage->name, ": steps ", stage->begin + 1, " to ", stage->end));
+    return step == stage->begin ? log->stage(step, stage->name) : absl::OkStatus();
   }
 
   bool stopped() const { return options.stop != nullptr && options.stop->load(); }
@@ -284,6 +310,7 @@ struct Trainer::Impl {
     train_unfrozen(*criterion);
     if (!frozen_note.empty()) progress().on_message(frozen_note);
     while (step < config.train.steps && !stopped()) {
+      FGVL_RETURN_IF_ERROR(enter_stage());
       FGVL_RETURN_IF_ERROR(train_step());
       const bool last = step == config.train.steps;
       if (!last && config.probe_every > 0 && step % config.probe_every == 0) FGVL_RETURN_IF_ERROR(run_probes(false));

@@ -1,9 +1,11 @@
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <map>
 
 #include "fgvl/core/config.hpp"
 #include "fgvl/core/registry.hpp"
+#include "fgvl/core/schedule.hpp"
 #include "support/catch.hpp"
 #include "support/folders.hpp"
 
@@ -99,6 +101,101 @@ TEST_CASE("the resolved configuration reads back to the same values", "[config]"
     REQUIRE(named.ok());
     CHECK(parsed(to_yaml(*named))->name == word);
   }
+}
+
+struct Scheduled {
+  Schedule weight = 1.0;
+};
+void visit_fields(Visitor& visitor, Scheduled& options) { visitor("weight", options.weight, "of something", kNonNegative); }
+
+absl::StatusOr<Schedule> weight_of(const std::string& yaml) {
+  auto document = Document::parse("weight: " + yaml, "run.yaml");
+  if (!document.ok()) return document.status();
+  const absl::StatusOr<Scheduled> read_back = read<Scheduled>(*document);
+  if (!read_back.ok()) return read_back.status();
+  return read_back->weight;
+}
+
+TEST_CASE("a schedule is written as a number or as a map, and reads back from what is printed", "[config][schedule]") {
+  const std::vector<std::pair<std::string, Schedule>> cases = {
+      {"0.5", 0.5},
+      {"{type: constant, value: 0.25}", 0.25},
+      {"{type: linear, from: 0, to: 0.4, steps: 1000}", Schedule::linear({.from = 0, .to = 0.4, .steps = 1000})},
+      {"{type: cosine, from: 1, to: 0, steps: 10, start: 5}", Schedule::cosine({.from = 1, .to = 0, .steps = 10, .start = 5})},
+      {"{type: step, steps: [0, 2000], values: [0, 1]}", Schedule::step({{0, 2000}, {0, 1}})},
+      {"{type: piecewise, steps: [0, 1000, 5000], values: [0, 1, 0.5]}", Schedule::piecewise({{0, 1000, 5000}, {0, 1, 0.5}})},
+  };
+  for (const auto& [yaml, expected] : cases) {
+    CAPTURE(yaml);
+    const absl::StatusOr<Schedule> parsed_weight = weight_of(yaml);
+    REQUIRE(parsed_weight.ok());
+    CHECK(*parsed_weight == expected);
+    const std::string printed = to_yaml(Scheduled{*parsed_weight});
+    INFO(printed);
+    CHECK(read<Scheduled>(Document::parse(printed).value()).value().weight == expected);
+  }
+  // What a configuration's base says of a schedule stays where the file on top says nothing; another type, or a number, replaces it.
+  const auto over = [](const std::string& assignment) {
+    auto document = Document::parse("weight: {type: linear, from: 0, to: 0.4, steps: 1000}").value();
+    REQUIRE(document.override_with({assignment}).ok());
+    return read<Scheduled>(document).value().weight;
+  };
+  CHECK(over("weight.to=0.2") == Schedule::linear({.from = 0, .to = 0.2, .steps = 1000}));
+  CHECK(over("weight=0.3") == Schedule(0.3));
+  CHECK(over("weight={type: step, steps: [0], values: [2]}") == Schedule::step({{0}, {2}}));
+  CHECK_THAT(to_markdown([](Visitor& visitor) { Scheduled options; visit_fields(visitor, options); }), Catch::Contains("| `weight` | number or schedule | `1` | >= 0 | of something |"));
+}
+
+TEST_CASE("a wrong schedule is refused with file, line, key and what was expected", "[config][schedule]") {
+  const auto problem_of = [](const std::string& yaml) { return std::string(weight_of(yaml).status().message()); };
+  CHECK_THAT(problem_of("fast"), Catch::Contains("run.yaml:1: weight: expected a number, got \"fast\""));
+  CHECK_THAT(problem_of("-1"), Catch::Contains("weight: expected a number of at least 0"));
+  CHECK_THAT(problem_of("{type: linera, to: 1, steps: 5}"), Catch::Contains("weight.type: expected one of constant, linear, cosine, step, piecewise") && Catch::Contains("did you mean \"linear\""));
+  CHECK_THAT(problem_of("{from: 0, to: 1, steps: 5}"), Catch::Contains("weight: type: required"));
+  CHECK_THAT(problem_of("{type: linear, from: 0, to: -1, steps: 5}"), Catch::Contains("weight.to: expected a number of at least 0"));
+  CHECK_THAT(problem_of("{type: linear, from: 0, to: 1}"), Catch::Contains("weight: steps: expected how many steps the change takes"));
+  CHECK_THAT(problem_of("{type: linear, form: 0, to: 1, steps: 5}"), Catch::Contains("weight.form: unknown key (did you mean \"from\"?)"));
+  CHECK_THAT(problem_of("{type: step, steps: [0, 5], values: [1]}"), Catch::Contains("as many steps as values"));
+  CHECK_THAT(problem_of("{type: piecewise, steps: [5, 5], values: [1, 2]}"), Catch::Contains("expected rising steps"));
+  CHECK_THAT(problem_of("{type: piecewise, steps: [0, 1], values: [1, -2]}"), Catch::Contains("weight.values: expected a number of at least 0"));
+}
+
+TEST_CASE("a schedule holds its ends, and changes between them as its type says", "[schedule]") {
+  CHECK(Schedule(0.5).at(0) == 0.5);
+  CHECK(Schedule(0.5).at(1000000) == 0.5);
+  const Schedule linear = Schedule::linear({.from = 0.1, .to = 0.7, .steps = 10, .start = 5});
+  CHECK(linear.at(0) == 0.1);
+  CHECK(linear.at(5) == 0.1);
+  CHECK(linear.at(10) == Approx(0.4));
+  CHECK(linear.at(15) == 0.7);  // exactly
+  CHECK(linear.at(1000) == 0.7);
+  const Schedule cosine = Schedule::cosine({.from = 1, .to = 0, .steps = 4});
+  CHECK(cosine.at(1) == Approx(0.5 * (1 + std::cos(3.14159265358979 / 4))));
+  CHECK(cosine.at(2) == Approx(0.5));
+  CHECK(cosine.at(4) == 0.0);
+  const Schedule step = Schedule::step({{10, 20}, {0, 2}});
+  CHECK(step.at(0) == 0);
+  CHECK(step.at(19) == 0);
+  CHECK(step.at(20) == 2);
+  const Schedule piecewise = Schedule::piecewise({{0, 10, 20}, {0, 1, 0.5}});
+  CHECK(piecewise.at(5) == Approx(0.5));
+  CHECK(piecewise.at(10) == 1.0);
+  CHECK(piecewise.at(15) == Approx(0.75));
+  CHECK(piecewise.at(21) == 0.5);
+  CHECK(piecewise.min() == 0.0);
+  CHECK(piecewise.max() == 1.0);
+  // One after the other, as stages have them: every part counts the whole's steps, unless it is delayed.
+  const Schedule sequence = Schedule::sequence({0, 100}, {1.0, Schedule::linear({.from = 0, .to = 1, .steps = 10}).delayed(100)});
+  CHECK(sequence.at(99) == 1.0);
+  CHECK(sequence.at(100) == 0.0);
+  CHECK(sequence.at(105) == Approx(0.5));
+  CHECK(sequence.at(110) == 1.0);
+  CHECK(sequence.min() == 0.0);
+  CHECK(Schedule::sequence({0, 5}, {linear.delayed(-5), 0.0}).max() == Approx(0.1 + 0.6 * 0.4));  // cut off in the middle
+  CHECK(linear.words() == "linear from 0.1 to 0.7 over steps 5 to 15");
+  CHECK(step.words() == "0 from step 10, 2 from step 20");
+  CHECK_THROWS_WITH(Schedule::linear({.from = 0, .to = 1}), Catch::Contains("at least 1"));
+  CHECK_THROWS_WITH(Schedule::step({{3, 2}, {0, 1}}), Catch::Contains("rising"));
 }
 
 TEST_CASE("base: is found among given files too, by its path from the file that names it", "[config]") {

@@ -1,4 +1,5 @@
 #include <array>
+#include <cmath>
 #include <new>
 
 #include <torch/torch.h>
@@ -133,6 +134,79 @@ TEST_CASE("streams are mixed by weight", "[loader]") {
   std::vector<bool> is_caption(4, false);
   for (std::int64_t t = 0; t < batch.text_count(); ++t) is_caption[batch.text_to_image[t].item<int>()] = batch.text_stream[t].item<int>() == 0;
   CHECK(std::count(is_caption.begin(), is_caption.end(), true) == 1);
+}
+
+/// Two streams whose weights change, two batches a step.
+std::unique_ptr<Loader> make_changing(Mix mix, const Schedule& captions_weight, const Schedule& regions_weight, std::int64_t workers) {
+  const DatasetPtr scenes = open_dataset(SyntheticOptions{.scenes = 50}, {}).value();
+  SampleOptions captions, regions;
+  captions.max_regions = 0;
+  regions.captions_per_image = 0;
+  auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary(scenes->texts().value())).value(), TextOptions{});
+  ImageOptions image;
+  image.size = 32;
+  return Loader::make({{"captions", scenes, captions_weight, captions}, {"regions", scenes, regions_weight, regions}}, image, texts,
+                      {.batch_size = 4, .workers = workers, .batches_per_step = 2, .seed = 3, .mix = mix})
+      .value();
+}
+
+/// Pictures of the second stream in a batch.
+std::int64_t of_second(const RegionBatch& batch) {
+  std::vector<bool> second(static_cast<std::size_t>(batch.image_count()), false);
+  for (std::int64_t t = 0; t < batch.text_count(); ++t) second[batch.text_to_image[t].item<std::size_t>()] = batch.text_stream[t].item<int>() == 1;
+  return std::count(second.begin(), second.end(), true);
+}
+
+TEST_CASE("streams whose weights change: a stream of weight 0 is not read, rows follow the shares, and nothing is caught up", "[loader]") {
+  // Only captions for 10 steps (20 batches), then a third of captions.
+  const Schedule early = Schedule::step({{0, 10}, {1, 0.5}}), late = Schedule::step({{0, 10}, {0, 1}});
+  for (const Mix mix : {Mix::kBatches, Mix::kRows}) {
+    auto loader = make_changing(mix, early, late, 0);
+    for (int i = 0; i < 20; ++i) CHECK(of_second(loader->next().value()) == 0);
+    std::int64_t rows = 0;
+    for (int i = 0; i < 30; ++i) {
+      const RegionBatch batch = loader->next().value();
+      CHECK(batch.image_count() == 4);
+      rows += of_second(batch);
+    }
+    if (mix == Mix::kRows) CHECK(rows == 80);  // two thirds of 120, to the row
+    if (mix == Mix::kBatches) CHECK(std::abs(static_cast<double>(rows) - 80) < 4 * 5 * std::sqrt(30 * 2.0 / 9));  // five standard deviations
+  }
+  // A ramp: rows are the sum of the shares, batch by batch, within one row. Step s has share s / 20 of the second stream.
+  auto ramp = make_changing(Mix::kRows, Schedule::linear({.from = 1, .to = 0, .steps = 20}), Schedule::linear({.from = 0, .to = 1, .steps = 20}), 0);
+  double expected = 0, rows = 0;
+  for (int batch = 0; batch < 50; ++batch) {
+    expected += 4 * std::min(1.0, (batch / 2) / 20.0);
+    rows += static_cast<double>(of_second(ramp->next().value()));
+    CHECK(std::abs(rows - expected) <= 1.0);
+  }
+}
+
+TEST_CASE("streams whose weights change: the same batches for any number of threads, and after a restart", "[loader]") {
+  const Schedule falling = Schedule::cosine({.from = 1, .to = 0, .steps = 12}), rising = Schedule::linear({.from = 0, .to = 1, .steps = 12, .start = 3});
+  for (const Mix mix : {Mix::kBatches, Mix::kRows}) {
+    auto alone = make_changing(mix, falling, rising, 0), threads = make_changing(mix, falling, rising, 2), restored = make_changing(mix, falling, rising, 1);
+    for (int i = 0; i < 13; ++i) CHECK(equal(alone->next().value(), threads->next().value()));
+    REQUIRE(restored->next().ok());
+    REQUIRE(restored->restore(alone->state()).ok());
+    for (int i = 0; i < 20; ++i) {
+      const RegionBatch batch = alone->next().value();
+      CHECK(equal(batch, threads->next().value()));
+      CHECK(equal(batch, restored->next().value()));
+    }
+    CHECK(alone->state() == restored->state());
+  }
+}
+
+TEST_CASE("streams whose weights change: steps without any stream are refused at the start", "[loader]") {
+  const auto refused = [](const Schedule& first, const Schedule& second) {
+    const DatasetPtr scenes = open_dataset(SyntheticOptions{.scenes = 5}, {}).value();
+    auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary({})).value(), TextOptions{});
+    return std::string(Loader::make({{"first", scenes, first, {}}, {"second", scenes, second, {}}}, {}, texts, {}).status().message());
+  };
+  CHECK_THAT(refused(Schedule::step({{0, 5}, {1, 0}}), Schedule::linear({.from = 0, .to = 1, .steps = 5, .start = 7})), Catch::Contains("at step 5 no stream has a weight above 0"));
+  CHECK_THAT(refused(1.0, 0.0), Catch::Contains("stream \"second\"") && Catch::Contains("positive at some step"));
+  CHECK(refused(Schedule::linear({.from = 1, .to = 0, .steps = 5}), Schedule::linear({.from = 0, .to = 1, .steps = 5})).empty());
 }
 
 TEST_CASE("too many skipped records stop the run with exit code 3 and say why", "[loader]") {

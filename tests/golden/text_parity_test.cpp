@@ -184,7 +184,7 @@ TEST_CASE("X2-VLM: texts, cross encoder, losses and gradients equal the official
                                                               make_fusion_encoder(fusion, {.text_width = text->width(), .vision_width = width})},
                                                              {.embed_dim = config["embed_dim"]});
       losses::Criterion criterion(model->spec());
-      criterion.add("itc", losses::ContrastiveOptions{.temperature = {.init = config["temp"]}, .reference = true})
+      criterion.add("itc", losses::ContrastiveOptions{.temperature = {.init = config["temp"].get<double>()}, .reference = true})
           .add("itm", losses::MatchingOptions{.temperature = "itc", .reference = true, .given = {.visual_for_text = fixture.in.at("neg_image_idx"), .text_for_visual = fixture.in.at("neg_text_idx")}})
           .add("mlm", losses::MaskedLanguageOptions{.decoder = kind == "x2vlm" ? losses::WordDecoder::kTied : losses::WordDecoder::kOwn})
           .add("box", losses::BoxRegressionOptions{.all_rows = true});

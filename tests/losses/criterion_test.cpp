@@ -90,6 +90,72 @@ TEST_CASE("Criterion: names are unique words, and limited terms see their stream
   CHECK(limited.forward(pass).values[0].count == 2);
 }
 
+/// A pass of a later step.
+class AtStep final : public test::FakePass {
+ public:
+  explicit AtStep(std::int64_t step) : FakePass(test::batch_of({0, 1, 2}, {1, 2, 3}), test::unit_rows(3, 8, 1), test::unit_rows(3, 8, 2)), step_(step) {}
+  std::int64_t step() const override { return step_; }
+
+ private:
+  std::int64_t step_;
+};
+
+TEST_CASE("Criterion: a weight follows its schedule, and while it is 0 the term is neither computed nor reported", "[criterion]") {
+  class Counted final : public LossTerm {
+   public:
+    Loss forward(ForwardPass&) override { return ++runs, Loss().part("", 1.0, torch::tensor(6.0, torch::kFloat64), 3.0); }
+    int runs = 0;
+  };
+  const auto late = std::make_shared<Counted>();
+  Criterion criterion(kSpec);
+  criterion.add("always", std::make_shared<Counted>(), 0.5).add("late", late, Schedule::piecewise({{10, 20}, {0, 1}}));
+  const auto at = [&](std::int64_t step) {
+    AtStep pass(step);
+    return criterion.forward(pass);
+  };
+  CHECK(at(10).total.item<double>() == Approx(0.5 * 2));
+  CHECK_FALSE(at(10).mean("late").has_value());
+  CHECK(late->runs == 0);
+  CHECK(at(15).total.item<double>() == Approx(0.5 * 2 + 0.5 * 2));
+  CHECK(at(15).values[1].weight == Approx(0.5));
+  CHECK(at(20).total.item<double>() == Approx(0.5 * 2 + 1.0 * 2));
+  CHECK(late->runs == 3);
+  // What the terms add, by term, is the total.
+  const LossReport report = at(20);
+  REQUIRE(report.shares.size() == 2);
+  CHECK(report.shares[1].first == "late");
+  CHECK((report.shares[0].second + report.shares[1].second).item<double>() == report.total.item<double>());
+  // Where every term rests there is nothing to learn from, which is not an error.
+  Criterion resting(kSpec);
+  resting.add("late", late, Schedule::step({{0, 5}, {0, 1}}));
+  AtStep pass(0);
+  const LossReport nothing = resting.forward(pass);
+  CHECK(nothing.total.item<double>() == 0);
+  CHECK_FALSE(nothing.total.requires_grad());
+  CHECK(nothing.values.empty());
+}
+
+TEST_CASE("Criterion: a fixed temperature follows its schedule, also where another term reads it; a learned one has none", "[criterion]") {
+  const auto with = [](const Schedule& temperature, std::int64_t step) {
+    Criterion criterion(kSpec);
+    criterion.add("itc", ContrastiveOptions{.temperature = {.init = temperature, .learn = false}});
+    AtStep pass(step);
+    return criterion.forward(pass).total.item<double>();
+  };
+  const Schedule falling = Schedule::linear({.from = 0.4, .to = 0.1, .steps = 100});
+  CHECK(with(falling, 0) == with(0.4, 0));
+  CHECK(with(falling, 50) == Approx(with(0.25, 0)));
+  CHECK(with(falling, 100) == with(0.1, 0));
+  CHECK(with(falling, 0) != with(falling, 100));
+  // A term whose weight is 0 still lends its temperature.
+  Criterion criterion(kSpec);
+  criterion.add("itc", ContrastiveOptions{.temperature = {.kind = TemperatureKind::kLogScale, .init = falling, .learn = false}}, 0.0).add("itm", MatchingOptions{.temperature = "itc"});
+  AtStep pass(100);
+  criterion.forward(pass);
+  CHECK(dynamic_cast<TemperatureSource&>(*criterion.find("itc")).divisor().item<double>() == Approx(0.1));
+  CHECK_THROWS_WITH(make_term(ContrastiveOptions{.temperature = {.init = falling}}, kSpec), Catch::Contains("needs learn: false"));
+}
+
 TEST_CASE("make_criterion: an unknown stream is named", "[criterion]") {
   CriterionConfig config;
   config.emplace_back("itc", TermConfig{Choice<LossTermPtr, FeatureSpec>(builtin_terms(), "contrastive"), 1.0, {"regions"}});

@@ -2,9 +2,9 @@
 #include <map>
 #include <string>
 
-#include <c10/core/Allocator.h>
 #include <torch/torch.h>
 
+#include "core/live_bytes.hpp"
 #include "models/recompute.hpp"
 #include "models/small_model.hpp"
 #include "support/catch.hpp"
@@ -105,17 +105,6 @@ TEST_CASE("gradient checkpointing: blocks behind frozen ones train, and frozen o
   CHECK(result.gradients.at("model.vision_encoder.blocks.0.norm1.weight").defined());
   CHECK(result.gradients.at("model.text_encoder.layer.0.attention.self.query.weight").defined());
 }
-
-/// Bytes that this thread has allocated on the CPU and not freed.
-class LiveBytes final : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void*, std::int64_t bytes, std::size_t, std::size_t, c10::Device) override { live_ += bytes; }
-  bool memoryProfilingEnabled() const override { return true; }
-  std::int64_t live() const { return live_; }
-
- private:
-  std::int64_t live_ = 0;
-};
 
 TEST_CASE("gradient checkpointing: what is kept for backward shrinks to what goes into each block", "[recompute]") {
   constexpr std::int64_t kLayers = 6, kImages = 4, kWide = 64, kTokens = 1 + kGrid * kGrid;

@@ -35,13 +35,13 @@ struct Death {
 };
 
 /// In a process of its own, because SIGKILL must hit the whole of it.
-int run_in_child(const std::string& out, bool resume, const Death& death = {}) {
+int run_in_child(const std::string& out, bool resume, const Death& death = {}, const std::vector<std::string>& overrides = {}) {
   const pid_t child = fork();
   if (child == 0) {
     Killer killer(death.after_step);
     test::kill_at_forward = death.in_forward;
     if (!death.in_write.empty()) setenv("FGVL_FAULT", ("kill:" + death.in_write).c_str(), 1);
-    auto trainer = Trainer::make(test::tiny_run(), {.out = out, .resume = resume, .progress = &killer});
+    auto trainer = Trainer::make(test::tiny_run(overrides), {.out = out, .resume = resume, .progress = &killer});
     _exit(trainer.ok() && (*trainer)->run().ok() ? 0 : 1);
   }
   int status = 0;
@@ -64,17 +64,19 @@ const std::string& whole_run() {
   return out;
 }
 
-void check_equals_whole(const std::string& out) {
+void check_equal(const std::string& whole, const std::string& out) {
   const fs::path last = fs::path("checkpoints") / "step_30";
   int files = 0;
-  for (const auto& entry : fs::directory_iterator(fs::path(whole_run()) / last)) {
+  for (const auto& entry : fs::directory_iterator(fs::path(whole) / last)) {
     INFO(entry.path().filename());
     CHECK(read_file(entry.path().string()).value() == read_file((fs::path(out) / last / entry.path().filename()).string()).value());
     ++files;
   }
   CHECK(files == 6);  // model, optimizer, state, config, vocabulary, manifest
-  CHECK(timeless(whole_run() + "/metrics.jsonl") == timeless(out + "/metrics.jsonl"));
+  CHECK(timeless(whole + "/metrics.jsonl") == timeless(out + "/metrics.jsonl"));
 }
+
+void check_equals_whole(const std::string& out) { check_equal(whole_run(), out); }
 
 TEST_CASE("SIGKILL between steps, twice, then resumed: all state and metrics.jsonl equal the uninterrupted run's", "[resume]") {
   const std::string killed = test::fresh_run("killed");
@@ -106,6 +108,23 @@ TEST_CASE("SIGKILL while a checkpoint is written, then resumed from the one befo
     check_equals_whole(killed);
     for (const auto& entry : fs::directory_iterator(killed + "/checkpoints")) CHECK(entry.path().extension() != ".tmp");
   }
+}
+
+TEST_CASE("a curriculum with changing weights, streams, temperature and frozen parts, killed in the middle of a stage and where one begins, then resumed", "[resume]") {
+  // Checkpoints stand at 4, 8, ...: stage two begins at a checkpoint, stage three between two.
+  const std::vector<std::string> curriculum = {
+      "stages={captions: {steps: 8, losses: {box: null}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, "
+      "mixed: {steps: 10, losses: {box: {type: linear, from: 0, to: 1, steps: 6}}, streams: {captions: {type: linear, from: 1, to: 0.2, steps: 8}}, lr_factor: 0.5}, regions: {}}",
+      "losses.itc.options.temperature={init: {type: cosine, from: 0.2, to: 0.05, steps: 25}, learn: false}", "train.shares_every=3", "data.mix=rows"};
+  const std::string whole = test::fresh_run("curriculum"), killed = test::fresh_run("curriculum_killed");
+  REQUIRE(run_in_child(whole, false, {}, curriculum) == 0);
+  REQUIRE(run_in_child(killed, false, {.after_step = 8}, curriculum) == -SIGKILL);   // before checkpoint 8 is written
+  REQUIRE(run_in_child(killed, true, {.after_step = 9}, curriculum) == -SIGKILL);    // after it, and after the line of the stage that begins there
+  REQUIRE(run_in_child(killed, true, {.after_step = 14}, curriculum) == -SIGKILL);   // in the middle of the ramps
+  REQUIRE(run_in_child(killed, true, {.after_step = 21}, curriculum) == -SIGKILL);   // in the middle of the last stage
+  REQUIRE(run_in_child(killed, true, {}, curriculum) == 0);
+  check_equal(whole, killed);
+  CHECK(timeless(whole + "/metrics.jsonl").find("{\"step\":8,\"stage\":\"mixed\"}") != std::string::npos);
 }
 
 TEST_CASE("a stop request saves; the resumed run equals the uninterrupted one", "[resume]") {

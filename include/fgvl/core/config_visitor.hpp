@@ -10,6 +10,10 @@
 #include <utility>
 #include <vector>
 
+namespace fgvl {
+class Schedule;
+}
+
 namespace fgvl::config {
 
 class Visitor;
@@ -57,6 +61,8 @@ class Visitor {
     value.clear();
     for (const double number : numbers) value.push_back(static_cast<std::int64_t>(number));
   }
+  /// A number, or a map that says how it changes with the steps (core/schedule.hpp); every number of it is in `range`.
+  void operator()(std::string_view key, Schedule& value, std::string_view doc, const Range& range = {});
   /// text -> text, in the order of the source.
   void operator()(std::string_view key, std::vector<std::pair<std::string, std::string>>& value, std::string_view doc) { visit_text_map(key, value, doc); }
 
@@ -117,6 +123,9 @@ class Visitor {
     values = std::move(kept);
   }
 
+  /// Schedules by name. Other than with the entries above, null stays: the name is there and says "none".
+  void entries(std::string_view key, std::vector<std::pair<std::string, std::optional<Schedule>>>& values, std::string_view doc, const Range& range = {});
+
   /// A condition over several fields, checked after they were visited: "[min, max]: min must not exceed max". No effect on writers.
   virtual void check(bool holds, const std::string& message) = 0;
 
@@ -136,6 +145,8 @@ class Visitor {
   virtual bool present(std::string_view key, bool now, std::string_view doc) = 0;
   /// The entry names of the current group: `now`, and for a reader those of its source as well.
   virtual std::vector<std::string> entry_names(const std::vector<std::string>& now) = 0;
+  /// Whether a value that is a number or a group of keys is a number after this visit, given whether it is one now.
+  virtual bool is_plain_number(std::string_view key, bool now) = 0;
 };
 
 }  // namespace fgvl::config

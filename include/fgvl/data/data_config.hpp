@@ -15,7 +15,7 @@ using DatasetChoice = Choice<absl::StatusOr<DatasetPtr>, DatasetContext>;
 struct StreamConfig {
   explicit StreamConfig(std::shared_ptr<const DatasetRegistry> registry) : dataset(std::move(registry), "", /*required=*/false) {}
 
-  double weight = 1.0;
+  Schedule weight = 1.0;                   ///< over optimizer steps
   DatasetChoice dataset;                   ///< empty: the one of the data section
   std::string root{};                      ///< of that dataset; empty: the data section's
   SampleOptions sample{};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fgvl/core/batch.hpp"
+#include "fgvl/core/schedule.hpp"
 #include "fgvl/core/status.hpp"
 #include "fgvl/data/dataset.hpp"
 #include "fgvl/data/sample.hpp"
@@ -16,7 +17,7 @@ namespace fgvl::data {
 struct Stream {
   std::string name;
   DatasetPtr dataset;
-  double weight = 1.0;
+  Schedule weight = 1.0;  ///< over optimizer steps, never negative; while it is 0 nothing is read from it
   SampleOptions sample{};
 };
 
@@ -27,6 +28,7 @@ struct LoaderOptions {
   std::int64_t batch_size = 32;  ///< images a batch
   std::int64_t workers = 1;      ///< threads; the batches are the same for any number. 0: load in the calling thread
   std::int64_t prefetch = 4;     ///< batches made ahead
+  std::int64_t batches_per_step = 1;  ///< batches of one optimizer step, for weights that change: batch n belongs to step n / this
   std::uint64_t seed = 0;
   bool shuffle = true;
   Mix mix = Mix::kBatches;
@@ -49,11 +51,11 @@ struct LoaderCounts {
 /// Where a loader stands: enough to go on with the very next batch after a restart. Plain numbers by name, to be saved as they are.
 using LoaderState = std::map<std::string, std::int64_t>;
 
-/// Batches without end, in an order that is a pure function of (seed, batch number): each stream is walked epoch after epoch, shuffled anew each time.
+/// Batches without end, in an order that is a pure function of (seed, weights, batch number): each stream is walked epoch after epoch, shuffled anew each time.
 /// Threads are inside. Not thread-safe itself.
 class Loader {
  public:
-  /// Fails for no stream, an empty dataset, or no positive weight.
+  /// Fails for no stream, an empty dataset, a stream that never has a weight, and steps at which no stream has one.
   static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options);
   ~Loader();
 

@@ -7,6 +7,8 @@
 
 #include "fgvl/core/initialize.hpp"
 #include "fgvl/core/registry.hpp"
+#include "fgvl/core/schedule.hpp"
+#include "fgvl/losses/temperature.hpp"
 #include "fgvl/losses/term.hpp"
 
 namespace fgvl::losses {
@@ -25,7 +27,8 @@ struct LossReport {
     double weight = 1.0; ///< term weight x part weight, as it entered the total
   };
   Tensor total{};              ///< scalar; with gradient, also on batches that give every term nothing to do, unless no term has one; undefined only when the criterion has no term
-  std::vector<Value> values{}; ///< parts whose global count is 0 are left out
+  std::vector<Value> values{}; ///< parts whose global count is 0, and those of terms whose weight is 0 at this step, are left out
+  std::vector<std::pair<std::string, Tensor>> shares{}; ///< term -> what it adds to the total, with gradient: they sum to it. Terms that were not computed are left out
   /// The mean of one part, or nothing when it was not computed.
   std::optional<double> mean(std::string_view name) const;
 };
@@ -33,15 +36,16 @@ struct LossReport {
 /// The weighted list of terms that is trained.
 /// total = sum over parts of term weight * part weight * (sum / count), counts summed over ranks. Each rank's gradient, averaged over
 /// ranks as data parallelism does, equals that of one process with the whole batch: local sums are scaled by the number of ranks.
+/// A term's weight may change with the optimizer steps; while it is exactly 0 the term is not computed, and stands in no report.
 class Criterion : public torch::nn::Module, private TermLookup {
  public:
   explicit Criterion(FeatureSpec spec);
 
   /// Throws c10::Error for an empty, dotted or repeated name.
-  Criterion& add(std::string name, LossTermPtr term, double weight = 1.0, std::vector<std::int64_t> streams = {});
+  Criterion& add(std::string name, LossTermPtr term, const Schedule& weight = 1.0, std::vector<std::int64_t> streams = {});
   /// Makes the term; its heads start as `initialize` draws them from the spec's seed, whatever else was made before.
   template <TermOptions O>
-  Criterion& add(std::string name, const O& options, double weight = 1.0) {
+  Criterion& add(std::string name, const O& options, const Schedule& weight = 1.0) {
     LossTermPtr term = make_term(options, spec_);
     initialize(*term, spec_.seed, spec_.initializer_range, name);
     return add(std::move(name), std::move(term), weight);
@@ -62,10 +66,11 @@ class Criterion : public torch::nn::Module, private TermLookup {
   struct Entry {
     std::string name;
     LossTermPtr term;
-    double weight;
+    Schedule weight;
   };
   FeatureSpec spec_;
   std::vector<Entry> entries_;
+  std::vector<std::shared_ptr<Temperature>> temperatures_;  ///< of all terms; one may read another's
   bool connected_ = false;
 };
 
@@ -76,7 +81,7 @@ std::shared_ptr<TermRegistry> builtin_terms();
 /// One entry of the `losses:` section.
 struct TermConfig {
   Choice<LossTermPtr, FeatureSpec> term;
-  double weight = 1.0;
+  Schedule weight = 1.0;               ///< over optimizer steps
   std::vector<std::string> streams{};  ///< names of the streams whose rows it uses; empty: all
 };
 void visit_fields(config::Visitor& visitor, TermConfig& config);

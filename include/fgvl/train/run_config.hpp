@@ -63,11 +63,25 @@ struct TrainOptions {
   Precision precision = Precision::kFp32;
   std::int64_t accumulate = 1;         ///< batches a step
   std::int64_t log_every = 10;
+  std::int64_t shares_every = 0;       ///< steps between measurements of each term's share of the gradient, at one more backward pass a term; 0: never
   std::int64_t checkpoint_every = 500;
   std::int64_t keep_checkpoints = 2;   ///< the newest; older ones are removed
   std::int64_t max_non_finite = 10;    ///< steps in a row whose loss or gradient is not finite, before the run stops with exit code 5
 };
 void visit_fields(config::Visitor& visitor, TrainOptions& options);
+
+/// A part of a run with an objective of its own: first captions, then regions. Terms, parameters and their moments exist in all stages, so that checkpoints of all have one shape.
+/// Schedules of a stage count steps from its start.
+struct StageConfig {
+  std::int64_t steps = 0;  ///< optimizer steps; 0: to the end of the run, which only the last stage may say
+  std::vector<std::pair<std::string, std::optional<Schedule>>> losses{};   ///< weights in place of the terms' own, by term; none: switched off
+  std::vector<std::pair<std::string, std::optional<Schedule>>> streams{};  ///< weights in place of the streams' own, by stream; none: nothing is read from it
+  std::vector<std::string> freeze{};             ///< as TrainOptions::freeze, in this stage only
+  Schedule lr_factor = 1.0;                      ///< of the learning rate that the run has here
+  std::optional<ScheduleOptions> schedule{};     ///< of this stage's steps alone, in place of the run's
+  std::vector<std::string> terms{}, sources{};   ///< names of the run's terms and streams, against which those above are checked; not part of a file
+};
+void visit_fields(config::Visitor& visitor, StageConfig& config);
 
 enum class When { kAlways, kDuring, kEnd };  ///< every `probe_every` steps and at the end | not at the end | only at the end
 config::EnumNames<When> enum_names(When);
@@ -101,6 +115,7 @@ struct RunConfig {
   losses::CriterionConfig losses{};
   data::DataConfig data;
   TrainOptions train{};
+  std::vector<std::pair<std::string, StageConfig>> stages{};  ///< one after the other; none: the whole run is alike
   std::int64_t probe_every = 0;  ///< steps; 0: only at the end
   std::vector<std::pair<std::string, ProbeConfig>> probes{};
 };

@@ -1,0 +1,57 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "fgvl/train/run_config.hpp"
+
+namespace fgvl::train {
+
+/// A stage with its place in the run: optimizer steps [begin, end), counted as ForwardPass::step() counts them.
+struct StageSpan {
+  std::string name;
+  StageConfig config;
+  std::int64_t begin = 0, end = 0;
+};
+
+/// The stages of a run, one after the other; none: a run without stages. All of it is a function of the step, so that a resumed run needs nothing saved.
+class Stages {
+ public:
+  Stages() = default;
+  explicit Stages(const RunConfig& config);
+
+  const std::vector<StageSpan>& spans() const { return spans_; }
+  /// Null for a run without stages.
+  const StageSpan* at(std::int64_t step) const;
+
+  /// Weight of a term or a stream over the whole run, where `base` is what it has outside stages that name it.
+  Schedule term_weight(const std::string& term, const Schedule& base) const;
+  Schedule stream_weight(const std::string& stream, const Schedule& base) const;
+  double learning_rate(std::int64_t step, const TrainOptions& options) const;
+
+ private:
+  using Named = std::vector<std::pair<std::string, std::optional<Schedule>>>;
+  Schedule weight(const std::string& name, const Schedule& base, Named StageConfig::* changes) const;
+  std::vector<StageSpan> spans_;
+};
+
+/// What is wrong with the stages of a configuration as a whole; empty: nothing.
+std::string stages_problem(const RunConfig& config);
+
+/// The `losses:` section with the weights that the stages make of it.
+losses::CriterionConfig staged_losses(const RunConfig& config);
+
+/// What trains in which stage. Parameters that a stage freezes keep their value and their moments, and go on from both afterwards.
+class StageFreezer {
+ public:
+  StageFreezer() = default;
+  /// To be made after train.freeze was applied. Throws c10::Error for a glob that fits nothing and for a stage in which nothing would train.
+  StageFreezer(models::Model& model, losses::Criterion& criterion, const Stages& stages);
+  void enter(const StageSpan& stage);
+
+ private:
+  models::Model* model_ = nullptr;
+  losses::Criterion* criterion_ = nullptr;
+  std::vector<Tensor> trained_;  ///< whatever is not frozen for the whole run
+};
+
+}  // namespace fgvl::train
