@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numbers>
 
 #include <torch/torch.h>
 
@@ -22,6 +24,18 @@ Tensor safe_ratio(const Tensor& numerator, const Tensor& denominator) {
 struct Overlap {
   Tensor intersection, unified;  ///< [N] areas
 };
+
+/// [N] squared lengths of [N, 2] vectors.
+Tensor squared_length(const Tensor& vectors) { return vectors.square().sum(1); }
+
+/// [N] angle of the diagonal: atan(width / height). A box too small for its squared diagonal to be a number has angle 0 without gradient, or the derivative's 1 / (w^2 + h^2) would be infinite.
+Tensor diagonal_angle(const Tensor& xyxy) {
+  const Tensor sides = (xyxy.slice(1, 2, 4) - xyxy.slice(1, 0, 2)).clamp_min(0);
+  const double smallest = xyxy.scalar_type() == at::kDouble ? std::numeric_limits<double>::min() : static_cast<double>(std::numeric_limits<float>::min());
+  const Tensor valid = squared_length(sides) >= smallest;
+  const Tensor width = at::where(valid, sides.select(1, 0), at::zeros({}, sides.options())), height = at::where(valid, sides.select(1, 1), at::ones({}, sides.options()));
+  return at::atan2(width, height);
+}
 
 Overlap overlap(const Tensor& a, const Tensor& b) {
   const Tensor top_left = at::maximum(a.slice(1, 0, 2), b.slice(1, 0, 2)), bottom_right = at::minimum(a.slice(1, 2, 4), b.slice(1, 2, 4));
@@ -72,6 +86,21 @@ Tensor paired_giou(const Tensor& a, const Tensor& b) {
   const Tensor low = at::minimum(a.slice(1, 0, 2), b.slice(1, 0, 2)), high = at::maximum(a.slice(1, 2, 4), b.slice(1, 2, 4));
   const Tensor hull = (high - low).clamp_min(0).prod(1);
   return safe_ratio(both.intersection, both.unified) - safe_ratio(hull - both.unified, hull);
+}
+
+Tensor paired_diou(const Tensor& a, const Tensor& b) {
+  check_boxes("paired_diou", a);
+  check_boxes("paired_diou", b);
+  const Overlap both = overlap(a, b);
+  const Tensor hull = (at::maximum(a.slice(1, 2, 4), b.slice(1, 2, 4)) - at::minimum(a.slice(1, 0, 2), b.slice(1, 0, 2))).clamp_min(0);
+  const Tensor centres = (a.slice(1, 0, 2) + a.slice(1, 2, 4) - b.slice(1, 0, 2) - b.slice(1, 2, 4)) * 0.5;
+  return safe_ratio(both.intersection, both.unified) - safe_ratio(squared_length(centres), squared_length(hull));
+}
+
+Tensor paired_ciou(const Tensor& a, const Tensor& b) {
+  const Tensor v = (diagonal_angle(a) - diagonal_angle(b)).square() * (4 / (std::numbers::pi * std::numbers::pi));
+  const Tensor alpha = safe_ratio(v, 1 - paired_iou(a, b) + v).detach();
+  return paired_diou(a, b) - alpha * v;
 }
 
 Tensor clip_boxes(const Tensor& xyxy, double width, double height) {

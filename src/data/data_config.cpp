@@ -29,6 +29,7 @@ void visit_fields(config::Visitor& visitor, DataConfig& config) {
   visitor("dataset", config.dataset, "format of the data");
   visitor("image", config.image, "what the model sees of a picture");
   visitor("tokenizer", config.tokenizer, "from texts to tokens");
+  visitor("labels", config.labels, "what is known of texts beyond the records that bear them, for region_label_contrastive");
   visitor("batch_size", config.loader.batch_size, "images a batch", {1, 1e6});
   visitor("workers", config.loader.workers, "loader threads; batches do not depend on it; 0: none", {0, 1024});
   visitor("prefetch", config.loader.prefetch, "batches made ahead", {1, 1024});
@@ -73,6 +74,10 @@ absl::StatusOr<TextPipelinePtr> make_text_pipeline(const DataConfig& config, con
     for (const std::string& text : texts) {
       if (const auto caption = prepare_caption(text, config.tokenizer.max_words, config.tokenizer.prepare); caption.ok()) prepared.push_back(*caption);
     }
+  }
+  FGVL_ASSIGN_OR_RETURN(const std::vector<std::string> labels, label_texts(config.labels));
+  for (const std::string& text : labels) {
+    if (const auto caption = prepare_caption(text, config.tokenizer.max_words, config.tokenizer.prepare); caption.ok()) prepared.push_back(*caption);
   }
   absl::StatusOr<TokenizerPtr> tokenizer = open_tokenizer(config.tokenizer, build_vocabulary(prepared));
   if (!tokenizer.ok()) return annotate(tokenizer.status(), "data.tokenizer");

@@ -13,6 +13,7 @@
 
 #include "data/mixture.hpp"
 #include "data/order.hpp"
+#include "fgvl/data/labels.hpp"
 
 namespace fgvl::data {
 namespace {
@@ -43,8 +44,8 @@ struct Loader::Impl {
     std::deque<SlotPtr> in_flight{};
   };
 
-  Impl(std::vector<Stream> sources, const ImageOptions& image_options, TextPipelinePtr pipeline, const LoaderOptions& loader_options)
-      : image(image_options), texts(std::move(pipeline)), options(loader_options), mixture(weights_of(sources), loader_options) {
+  Impl(std::vector<Stream> sources, const ImageOptions& image_options, TextPipelinePtr pipeline, const LoaderOptions& loader_options, LabelsPtr known_labels)
+      : image(image_options), texts(std::move(pipeline)), options(loader_options), labels(std::move(known_labels)), mixture(weights_of(sources), loader_options) {
     for (Stream& stream : sources) {
       Order order(options.seed, stream.name, stream.dataset->size(), options.shuffle);
       streams.push_back({std::move(stream), std::move(order)});
@@ -185,6 +186,7 @@ struct Loader::Impl {
   ImageOptions image;
   TextPipelinePtr texts;
   LoaderOptions options;
+  LabelsPtr labels;
   std::vector<StreamState> streams;
   Mixture mixture;
   std::int64_t batches = 0;
@@ -202,7 +204,7 @@ struct Loader::Impl {
 Loader::Loader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Loader::~Loader() = default;
 
-absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options) {
+absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options, LabelsPtr labels) {
   if (streams.empty()) return absl::InvalidArgumentError("loader: no stream");
   for (const Stream& stream : streams) {
     if (stream.weight.min() < 0 || stream.weight.max() <= 0) {
@@ -218,7 +220,7 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams
     }
   }
   if (options.batch_size <= 0) return absl::InvalidArgumentError("loader: batch_size must be positive");
-  return std::unique_ptr<Loader>(new Loader(std::make_unique<Impl>(std::move(streams), image, std::move(texts), options)));
+  return std::unique_ptr<Loader>(new Loader(std::make_unique<Impl>(std::move(streams), image, std::move(texts), options, std::move(labels))));
 }
 
 absl::StatusOr<RegionBatch> Loader::next() {
@@ -238,7 +240,9 @@ absl::StatusOr<RegionBatch> Loader::next() {
     if (quotas[i] > 0) impl_->request(i);
   }
   ++impl_->batches;
-  return collate(samples, streams, impl_->texts->tokenizer().pad_id());
+  RegionBatch batch = collate(samples, streams, impl_->texts->tokenizer().pad_id());
+  if (impl_->labels) impl_->labels->add_to(batch);
+  return batch;
 }
 
 std::int64_t Loader::epoch() const { return impl_->streams[0].consumed / impl_->streams[0].stream.dataset->size(); }

@@ -24,6 +24,13 @@ Tensor reference_giou_loss(const Tensor& predicted, const Tensor& target) {
   return 1 - (shared / unified - (hull - unified) / hull);
 }
 
+std::string_view name_of(BoxIou iou) {
+  for (const auto& [value, name] : enum_names(iou)) {
+    if (value == iou) return name;
+  }
+  return {};
+}
+
 class BoxRegressionTerm final : public LossTerm {
  public:
   explicit BoxRegressionTerm(const BoxRegressionOptions& options) : options_(options) {}
@@ -39,13 +46,13 @@ class BoxRegressionTerm final : public LossTerm {
     const Tensor rows = rows_where(batch, condition);
     // With no row at all the sum is an exact zero whose gradient is zero too, so that a criterion of this term alone can be differentiated.
     const Tensor predicted = pass.predicted_boxes(rows);
-    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()));
-    return parts(each.l1.sum(), each.giou.sum(), static_cast<double>(rows.size(0)));
+    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()), options_);
+    return parts(each.l1.sum(), each.iou.sum(), static_cast<double>(rows.size(0)));
   }
 
  private:
-  Loss parts(const Tensor& l1, const Tensor& giou, double count) const {
-    return Loss().part("l1", options_.l1_weight, l1, count).part("giou", options_.giou_weight, giou, count);
+  Loss parts(const Tensor& l1, const Tensor& iou, double count) const {
+    return Loss().part("l1", options_.l1_weight, l1, count).part(std::string(name_of(options_.iou)), options_.giou_weight, iou, count);
   }
 
   /// X-VLM predicts a box for every row and takes out whole images afterwards: a reversed box in any row zeroes all GIoU, and a batch without a counted row is 0 / 0.
@@ -53,11 +60,11 @@ class BoxRegressionTerm final : public LossTerm {
     const RegionBatch& batch = pass.batch();
     const Tensor rows = rows_where(batch);
     const Tensor predicted = pass.predicted_boxes(rows);
-    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()), /*reference=*/true);
+    const BoxLosses each = box_losses(predicted, batch.boxes.index_select(0, rows).to(predicted.scalar_type()), options_);
     const Tensor counted = condition.defined() ? condition.index_select(0, rows).to(predicted.scalar_type()) : at::ones_like(each.l1);
     const double count = counted.sum().item<double>();
     const double scale = count > 0 ? 1.0 : std::numeric_limits<double>::quiet_NaN();
-    return parts((each.l1 * counted).sum() * scale, (each.giou * counted).sum() * scale, std::max(count, 1.0));
+    return parts((each.l1 * counted).sum() * scale, (each.iou * counted).sum() * scale, std::max(count, 1.0));
   }
 
   BoxRegressionOptions options_;
@@ -65,29 +72,36 @@ class BoxRegressionTerm final : public LossTerm {
 
 }  // namespace
 
+config::EnumNames<BoxIou> enum_names(BoxIou) { return {{BoxIou::kGiou, "giou"}, {BoxIou::kDiou, "diou"}, {BoxIou::kCiou, "ciou"}}; }
+
 void visit_fields(config::Visitor& visitor, BoxRegressionOptions& options) {
   visitor("l1_weight", options.l1_weight, "of the L1 part", config::kNonNegative);
-  visitor("giou_weight", options.giou_weight, "of the GIoU part", config::kNonNegative);
+  visitor("giou_weight", options.giou_weight, "of the part of the overlap, whichever iou names", config::kNonNegative);
+  visitor("iou", options.iou, "the overlap: giou, as X-VLM; diou: with the distance of the centres; ciou: with the difference of the shapes as well");
   visitor("only_unambiguous", options.only_unambiguous, "leave out texts that name several regions of their picture");
-  visitor("all_rows", options.all_rows, "also texts about whole images");
+  visitor("all_rows", options.all_rows, "also texts about whole images, whose box is the whole image: X-VLM's calc_image_bbox_loss");
   visitor("reference", options.reference, "as X-VLM: one reversed box makes the GIoU part of the whole batch 0");
+  visitor.check(!options.reference || options.iou == BoxIou::kGiou, "reference: X-VLM has GIoU alone, and iou is another");
 }
 
-BoxLosses box_losses(const Tensor& predicted, const Tensor& target, bool reference) {
+BoxLosses box_losses(const Tensor& predicted, const Tensor& target, const BoxRegressionOptions& options) {
   TORCH_CHECK(predicted.dim() == 2 && predicted.size(1) == 4 && predicted.sizes() == target.sizes(), "[box_losses] predicted, target: expected two [N, 4], got ", predicted.sizes(),
               " and ", target.sizes());
   const Tensor l1 = (predicted - target).abs().sum(1);
-  return {l1, reference ? reference_giou_loss(predicted, target) : 1 - paired_giou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))};
+  if (options.reference) return {l1, reference_giou_loss(predicted, target)};
+  const auto paired = options.iou == BoxIou::kGiou ? paired_giou : options.iou == BoxIou::kDiou ? paired_diou : paired_ciou;
+  return {l1, 1 - paired(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))};
 }
 
 Tensor box_regression(const Tensor& predicted, const Tensor& target, const BoxRegressionOptions& options) {
-  const BoxLosses each = box_losses(predicted, target, options.reference);
+  const BoxLosses each = box_losses(predicted, target, options);
   if (predicted.size(0) == 0) return predicted.sum();
-  return options.l1_weight * each.l1.mean() + options.giou_weight * each.giou.mean();
+  return options.l1_weight * each.l1.mean() + options.giou_weight * each.iou.mean();
 }
 
 LossTermPtr make_term(const BoxRegressionOptions& options, const FeatureSpec& spec) {
   require_fusion(spec, "box_regression");
+  TORCH_CHECK(!options.reference || options.iou == BoxIou::kGiou, "[box_regression] reference: X-VLM has GIoU alone, and iou is ", name_of(options.iou));
   return std::make_shared<BoxRegressionTerm>(options);
 }
 

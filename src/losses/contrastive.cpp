@@ -17,9 +17,7 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource {
 
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();
-    Tensor condition;
-    if (options_.rows != Rows::kAll) condition = options_.rows == Rows::kRegion ? batch.is_region : batch.is_region.logical_not();
-    const Tensor rows = rows_where(batch, condition);
+    const Tensor rows = rows_where(batch, rows_condition(batch, options_.rows));
     Collective& collective = pass.collective();
     const Tensor visual = pass.regions().features.index_select(0, rows), text = pass.text().features.index_select(0, rows);
     const Tensor all_visual = collective.all_gather_rows(visual), all_text = collective.all_gather_rows(text);
@@ -53,7 +51,6 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource {
 
 }  // namespace
 
-config::EnumNames<Rows> enum_names(Rows) { return {{Rows::kAll, "all"}, {Rows::kImage, "image"}, {Rows::kRegion, "region"}}; }
 config::EnumNames<SameText> enum_names(SameText) { return {{SameText::kPositive, "positive"}, {SameText::kIgnored, "ignored"}}; }
 
 void visit_fields(config::Visitor& visitor, ContrastiveOptions& options) {

@@ -22,7 +22,7 @@ class FoilMatchingTerm final : public LossTerm {
     const RegionBatch& batch = pass.batch();
     TORCH_CHECK(scorer_ != nullptr, "[foil_matching] used before connect(); add it to a Criterion");
     Tensor usable = at::empty({0}, batch.text_to_image.options());
-    if (batch.foil_ids.defined()) usable = at::isin(batch.foil_to_text, rows_where(batch)).nonzero().squeeze(1);
+    if (batch.foil_ids.defined()) usable = at::isin(batch.foil_to_text, rows_where(batch, rows_condition(batch, options_.rows))).nonzero().squeeze(1);
     const std::int64_t count = usable.size(0);
     // Without a foil: an exact zero with a gradient of zero, from scores that matching needs anyway.
     if (count == 0) return Loss().part("", 1.0, scorer_->pair_logits(pass.matched().slice(0, 0, 0)).sum(), 0);
@@ -42,7 +42,10 @@ class FoilMatchingTerm final : public LossTerm {
 
 }  // namespace
 
-void visit_fields(config::Visitor& visitor, FoilMatchingOptions& options) { visitor("matching", options.matching, "name of the matching term whose scores are ranked"); }
+void visit_fields(config::Visitor& visitor, FoilMatchingOptions& options) {
+  visitor("rows", options.rows, "texts of the batch whose foils take part");
+  visitor("matching", options.matching, "name of the matching term whose scores are ranked");
+}
 
 Tensor ranking_loss(const Tensor& matched_score, const Tensor& foil_score) { return at::softplus(foil_score - matched_score); }
 

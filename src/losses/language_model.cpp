@@ -18,7 +18,7 @@ class LanguageModelTerm final : public LossTerm, public WordPredictor {
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();
     const Tensor predicted = batch.text_mask.slice(1, 1);  // texts stand first in their rows, so that the token before a real one is real
-    const Tensor rows = rows_where(batch, predicted.any(1));
+    const Tensor rows = rows_where(batch, rows_condition(batch, options_.rows, predicted.any(1)));
     if (rows.size(0) == 0) return Loss().part("", 1.0, head_.zero(), 0);
     const Tensor valid = predicted.index_select(0, rows), labels = batch.text_ids.slice(1, 1).index_select(0, rows).index({valid});
     const Tensor decoded = pass.decoded({.text = TextInput::kText, .text_index = rows, .visual = VisualInput::kRegion, .visual_index = rows});
@@ -35,6 +35,7 @@ class LanguageModelTerm final : public LossTerm, public WordPredictor {
 }  // namespace
 
 void visit_fields(config::Visitor& visitor, LanguageModelOptions& options) {
+  visitor("rows", options.rows, "texts of the batch that take part");
   visitor("label_smoothing", options.label_smoothing, "share of the target that is spread evenly over all words", {0.0, 0.99});
 }
 

@@ -210,7 +210,7 @@ class RegionVlmPass final : public ForwardPass {
   }
 
   const Tensor& embeds_of(TextInput input) { return input == TextInput::kText ? text_embeds() : input == TextInput::kMasked ? masked_text().embeds : foil_text().embeds; }
-  const Tensor& mask_of(TextInput input) const { return input == TextInput::kFoil ? batch_.foil_mask : batch_.text_mask; }
+  const Tensor& mask_of(TextInput input) const { return input == TextInput::kFoil ? batch_.foil_mask : input == TextInput::kAllRanks ? mask_of_all_ranks_ : batch_.text_mask; }
 
   const Tensor& ids_of(TextInput input) const {
     const Tensor& ids = input == TextInput::kText ? batch_.text_ids : input == TextInput::kMasked ? batch_.masked_ids : batch_.foil_ids;
@@ -229,11 +229,21 @@ class RegionVlmPass final : public ForwardPass {
 
   const Tensor& prepared(TextInput input) {
     Tensor& kept = prepared_[static_cast<std::size_t>(input)];
+    if (!kept.defined() && input == TextInput::kAllRanks) gather_texts();
     if (!kept.defined()) kept = prepared_by(&FusionEncoder::prepare, "prepare", input, model_.fusion->shared_text() != nullptr ? ids_of(input) : embeds_of(input));
     return kept;
   }
 
+  /// Texts are gathered as prepared: what each rank computes of its own, with its own dropout, for all pairs with them. Padded to the longest of all ranks with zeros, as texts are.
+  void gather_texts() {
+    const Tensor& own = prepared(TextInput::kText);
+    const std::int64_t longest = collective_->all_gather_rows(torch::tensor({own.size(1)}, batch_.text_to_image.options())).max().item<std::int64_t>(), missing = longest - own.size(1);
+    prepared_[static_cast<std::size_t>(TextInput::kAllRanks)] = collective_->all_gather_rows(at::constant_pad_nd(own, {0, 0, 0, missing}));
+    mask_of_all_ranks_ = collective_->all_gather_rows(at::constant_pad_nd(batch_.text_mask, {0, missing}));
+  }
+
   const Tensor& prepared_for_decoder(TextInput input) {
+    TORCH_CHECK(input != TextInput::kAllRanks, "[ForwardPass::decoded] text: texts of other ranks are fused, not decoded");
     Tensor& kept = prepared_for_decoder_[static_cast<std::size_t>(input)];
     if (!kept.defined()) kept = prepared_by(&FusionEncoder::prepare_decoder, "prepare_decoder", input, ids_of(input));
     return kept;
@@ -270,8 +280,8 @@ class RegionVlmPass final : public ForwardPass {
   Tensor text_embeds_;
   std::optional<TextFeatures> text_, masked_text_, foil_text_, label_text_;
   std::optional<ProjectedVisuals> projected_;
-  std::array<Tensor, 3> prepared_{}, prepared_for_decoder_{};  ///< by TextInput
-  Tensor matched_, foil_features_;
+  std::array<Tensor, 4> prepared_{}, prepared_for_decoder_{};  ///< by TextInput
+  Tensor matched_, foil_features_, mask_of_all_ranks_;
 };
 
 }  // namespace

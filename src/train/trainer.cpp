@@ -78,7 +78,8 @@ struct Trainer::Impl {
     if (const std::string wrong = stages_problem(config); !wrong.empty()) return absl::InvalidArgumentError(wrong);
     stages = Stages(config);
     for (data::Stream& stream : streams) stream.weight = stages.stream_weight(stream.name, stream.weight);
-    FGVL_ASSIGN_OR_RETURN(loader, data::Loader::make(std::move(streams), config.data.image, texts, config.data.loader));
+    FGVL_ASSIGN_OR_RETURN(const data::LabelsPtr labels, data::make_labels(config.data.labels, *texts, streams));
+    FGVL_ASSIGN_OR_RETURN(loader, data::Loader::make(std::move(streams), config.data.image, texts, config.data.loader, labels));
     try {
       device = parse_device(config.device);
       if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));

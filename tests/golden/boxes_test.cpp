@@ -39,7 +39,7 @@ TEST_CASE("boxes: values and gradients equal box_ops.py wherever that is finite,
     CHECK(largest_difference(giou.index({usable}), golden["out.giou"].index({usable})) <= 1e-6);
     const losses::BoxLosses each = losses::box_losses(predicted, target);
     CHECK(largest_difference(each.l1, golden["out.l1"].sum(1)) <= 1e-6);
-    const Tensor gradient = torch::autograd::grad({each.giou.sum()}, {predicted}, {}, true)[0];
+    const Tensor gradient = torch::autograd::grad({each.iou.sum()}, {predicted}, {}, true)[0];
     CHECK(gradient.isfinite().all().item<bool>());
     const Tensor both = usable.logical_and(golden["grad.one_minus_giou_wrt_pred"].isfinite().all(1));
     const Tensor expected = golden["grad.one_minus_giou_wrt_pred"].index({both});

@@ -10,10 +10,10 @@ namespace fgvl::test {
 /// A pass whose features are given; fused tokens are the sum of the text's and the visual's feature, and every stage counts its calls.
 class FakePass : public ForwardPass {
  public:
-  FakePass(RegionBatch batch, const Tensor& visual, const Tensor& text) : batch_(std::move(batch)), collective_(make_single_process()) {
+  FakePass(RegionBatch batch, const Tensor& visual, const Tensor& text) : batch_(std::move(batch)) {
     regions_.features = visual;
     text_.features = text;
-    word_embedding_ = torch::ones({7, text.size(1)});
+    word_embedding_ = torch::arange(7 * text.size(1), text.options()).sin().view({7, -1});
   }
   const RegionBatch& batch() const override { return batch_; }
   const ImageFeatures& image() override { return image_; }
@@ -24,9 +24,13 @@ class FakePass : public ForwardPass {
   Tensor fuse(const FusionQuery& query) override {
     ++fuse_calls;
     last_query = query;
-    const Tensor text = query.text == TextInput::kFoil ? foil_features : text_.features;
+    const Tensor text = query.text == TextInput::kFoil ? foil_features : query.text == TextInput::kAllRanks ? collective().all_gather_rows(text_.features) : text_.features;
     const Tensor pair = text.index_select(0, query.text_index) + regions_.features.index_select(0, query.visual_index);
     return pair.unsqueeze(1).expand({-1, query.positions.size(1), -1});
+  }
+  Tensor decoded(const FusionQuery& query) override {
+    const Tensor pair = text_.features.index_select(0, query.text_index) + regions_.features.index_select(0, query.visual_index);
+    return pair.unsqueeze(1).expand({-1, batch_.text_ids.size(1), -1});
   }
   const Tensor& matched() override {
     if (!matched_.defined()) matched_ = text_.features + regions_.features;
@@ -39,8 +43,13 @@ class FakePass : public ForwardPass {
   const Tensor& word_embedding() const override { return word_embedding_; }
   bool training() const override { return true; }
   Generator generator(std::string_view purpose) const override { return Generator({.seed = seed, .purpose = purpose}); }
-  Collective& collective() const override { return *collective_; }
+  Collective& collective() const override { return *ranks; }
+  const TextFeatures& label_text() override { return label_text_; }
+  ForwardPass& momentum() override { return *momentum_pass; }
 
+  CollectivePtr ranks = make_single_process();
+  std::shared_ptr<FakePass> momentum_pass{};
+  TextFeatures label_text_{};
   int fuse_calls = 0, region_calls = 0;
   std::uint64_t seed = 1;
   FusionQuery last_query{};
@@ -48,7 +57,6 @@ class FakePass : public ForwardPass {
 
  private:
   RegionBatch batch_;
-  CollectivePtr collective_;
   ImageFeatures image_{};
   RegionFeatures regions_{};
   TextFeatures text_{};

@@ -21,6 +21,14 @@ Tensor paired_iou(const Tensor& a, const Tensor& b);
 /// A hull without area gives 0 and zero gradient. A degenerate box (x2 < x1) affects only its own row.
 Tensor paired_giou(const Tensor& a, const Tensor& b);
 
+/// [N] element-wise distance IoU (Zheng et al., arXiv 1911.08287, eq. 7), in (-1, 1]: IoU - (distance of the centres / diagonal of the hull)^2. Two equal points give 0 and zero gradient.
+/// A degenerate box affects only its own row.
+Tensor paired_diou(const Tensor& a, const Tensor& b);
+
+/// [N] element-wise complete IoU (the same paper, eq. 10 and 11): DIoU - alpha * v with v = 4 / pi^2 (atan(w_a / h_a) - atan(w_b / h_b))^2 and alpha = v / (1 - IoU + v), which carries no gradient, as in the paper's code
+/// and torchvision's. Negative extents count as 0 and give `v` no gradient.
+Tensor paired_ciou(const Tensor& a, const Tensor& b);
+
 /// Cut to [0, width] x [0, height]; xyxy.
 Tensor clip_boxes(const Tensor& xyxy, double width, double height);
 

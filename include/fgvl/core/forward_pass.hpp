@@ -10,7 +10,9 @@
 
 namespace fgvl {
 
-enum class TextInput { kText, kMasked, kFoil };  ///< which token ids enter the fusion encoder: text_ids, masked_ids or foil_ids
+/// Which texts enter the fusion encoder: text_ids, masked_ids or foil_ids of the batch, or the text_ids of all ranks one after the other. The first use of kAllRanks in a pass is collective, and its
+/// gradient is exact: a rank's texts receive what every rank's pairs with them send back.
+enum class TextInput { kText, kMasked, kFoil, kAllRanks };
 enum class VisualInput {
   kRegion,  ///< visual_index in [0, T): the region of that text row (its whole image where it is no region), restricted to its patches
   kImage,   ///< visual_index in [0, B): the whole image

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fgvl/data/datasets.hpp"
+#include "fgvl/data/labels.hpp"
 #include "fgvl/data/loader.hpp"
 #include "fgvl/data/text_pipeline.hpp"
 
@@ -32,6 +33,7 @@ struct DataConfig {
   DatasetChoice dataset;
   ImageOptions image{};
   TextOptions tokenizer{};
+  LabelOptions labels{};
   LoaderOptions loader{};
   std::vector<std::pair<std::string, StreamConfig>> streams{};
 };
@@ -41,7 +43,7 @@ void visit_fields(config::Visitor& visitor, DataConfig& config);
 absl::StatusOr<DatasetPtr> open_data(const DataConfig& config, Split split);
 /// Every stream's dataset, opened; a section without streams has one, `all`, with the default options.
 absl::StatusOr<std::vector<Stream>> open_streams(const DataConfig& config, Split split);
-/// From the vocabulary file, or from the words of the streams' texts.
+/// From the vocabulary file, or from the words of the streams' texts and of the labels.
 absl::StatusOr<TextPipelinePtr> make_text_pipeline(const DataConfig& config, const std::vector<Stream>& streams);
 std::vector<std::string> stream_names(const DataConfig& config);
 

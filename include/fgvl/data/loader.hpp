@@ -51,12 +51,15 @@ struct LoaderCounts {
 /// Where a loader stands: enough to go on with the very next batch after a restart. Plain numbers by name, to be saved as they are.
 using LoaderState = std::map<std::string, std::int64_t>;
 
+struct Labels;
+using LabelsPtr = std::shared_ptr<const Labels>;
+
 /// Batches without end, in an order that is a pure function of (seed, weights, batch number): each stream is walked epoch after epoch, shuffled anew each time.
 /// Threads are inside. Not thread-safe itself.
 class Loader {
  public:
-  /// Fails for no stream, an empty dataset, a stream that never has a weight, and steps at which no stream has one.
-  static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options);
+  /// Fails for no stream, an empty dataset, a stream that never has a weight, and steps at which no stream has one. `labels` (data/labels.hpp) add to every batch what is known of its texts; null: nothing.
+  static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options, LabelsPtr labels = nullptr);
   ~Loader();
 
   /// The next batch. Errors: too many skipped records (exit code 3). What a thread inside threw (out of memory, say) is thrown here.

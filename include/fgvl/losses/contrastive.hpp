@@ -1,12 +1,11 @@
 #pragma once
+#include "fgvl/losses/rows.hpp"
 #include "fgvl/losses/temperature.hpp"
 #include "fgvl/losses/term.hpp"
 
 namespace fgvl::losses {
 
-enum class Rows { kAll, kImage, kRegion };                   ///< which texts of a batch: all, those about whole images, those about regions
 enum class SameText { kPositive, kIgnored };                 ///< what rows of equal text are to one another
-config::EnumNames<Rows> enum_names(Rows);
 config::EnumNames<SameText> enum_names(SameText);
 
 /// Image-text contrastive loss (ITC): CLIP (arXiv 2103.00020), ALBEF (2107.07651), X-VLM (2111.08276, models/xvlm.py get_contrastive_loss).

@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "fgvl/losses/rows.hpp"
 #include "fgvl/losses/term.hpp"
 
 namespace fgvl::losses {
@@ -8,6 +9,7 @@ namespace fgvl::losses {
 /// A text changed by rule (roles swapped, relation inverted) must score below the true text on the same visual. NegCLIP's idea
 /// (arXiv 2210.01936), as a pairwise ranking of matching scores: as plain negatives such foils taught small models nothing.
 struct FoilMatchingOptions {
+  Rows rows = Rows::kAll;        ///< foils of these texts
   std::string matching = "itm";  ///< name of the matching term whose scores are ranked
 };
 void visit_fields(config::Visitor& visitor, FoilMatchingOptions& options);

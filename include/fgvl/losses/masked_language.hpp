@@ -1,4 +1,5 @@
 #pragma once
+#include "fgvl/losses/rows.hpp"
 #include "fgvl/losses/term.hpp"
 
 namespace fgvl::losses {
@@ -11,6 +12,7 @@ config::EnumNames<WordDecoder> enum_names(WordDecoder);
 /// Masked language modelling on fused tokens (MLM): BERT's head (arXiv 1810.04805), which is RoBERTa's too; X-VLM models/xbert.py.
 /// The mean runs over masked tokens.
 struct MaskedLanguageOptions {
+  Rows rows = Rows::kAll;
   WordDecoder decoder = WordDecoder::kTied;
 };
 void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options);
