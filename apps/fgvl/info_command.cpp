@@ -24,6 +24,9 @@ void print(const train::RunConfig& config, const models::Model& model, const los
     for (const auto& parameter : child.value()->parameters()) count += parameter.numel();
     total += count;
     absl::PrintF("  losses.%-17s %12d\n", child.key(), count);
+    for (const auto& buffer : child.value()->named_buffers()) {
+      if (buffer.key() == "queue.key") absl::PrintF("    %-22s %12d rows\n", "queue", buffer.value().size(0));
+    }
   }
   absl::PrintF("  %-24s %12d\n\ncompute of one forward pass\n", "total", total);
   absl::PrintF("  an image                 %12.4f GFLOP\n  a text                   %12.4f GFLOP\n  a fused pair             %12.4f GFLOP\n", info.flops_per_image / kGiga, info.flops_per_text / kGiga,

@@ -49,8 +49,12 @@ MemoryEstimate estimate_memory(const train::RunConfig& config, const models::Mod
   const double images = static_cast<double>(estimate.images), tokens = static_cast<double>(estimate.texts * config.data.tokenizer.max_tokens);
   const double visual_rows = images * static_cast<double>(info.visual_tokens), text_rows = tokens * (1 + (masked ? 1 : 0) + (foils ? 1 : 0));
   const double fused_rows = tokens * ((matching || foils || has("box_regression") ? 1 : 0) + (matching ? 2 : 0) + (masked ? 1 : 0) + (foils ? 1 : 0));
-  double numbers = 0, parameters = static_cast<double>(info.total_parameters);
-  for (const Tensor& parameter : criterion.parameters()) parameters += static_cast<double>(parameter.numel());
+  double numbers = 0;
+  for (const torch::nn::Module* module : std::initializer_list<const torch::nn::Module*>{&model, &criterion}) {
+    // Momentum copies have no gradient and no moments; queues are buffers.
+    for (const Tensor& parameter : module->parameters()) estimate.state += (parameter.requires_grad() ? 4 : 1) * kNumber * static_cast<double>(parameter.numel());
+    for (const Tensor& buffer : module->buffers()) estimate.state += static_cast<double>(buffer.nbytes());
+  }
   for (const auto& child : model.named_children()) {
     if (child.key() == "vision_encoder") numbers += images * convolution_numbers(*child.value(), info.image_size);
     for (const auto& module : child.value()->named_modules()) {
@@ -64,7 +68,6 @@ MemoryEstimate estimate_memory(const train::RunConfig& config, const models::Mod
       numbers += rows * static_cast<double>(linear->options.in_features() + linear->options.out_features());
     }
   }
-  estimate.state = 4 * kNumber * parameters;
   estimate.activations = kNumber * numbers;
   return estimate;
 }

@@ -7,7 +7,7 @@ namespace fgvl::app {
 
 /// What a training step is expected to need, in bytes. An estimate: allocators and libraries need some more, and texts are often shorter and fewer.
 struct MemoryEstimate {
-  double state = 0;        ///< weights, gradients and two moments: 16 bytes a parameter
+  double state = 0;        ///< weights, gradients and two moments: 16 bytes a parameter, 4 one that does not train (momentum encoders); queues and other buffers
   double activations = 0;  ///< kept for the backward pass
   std::int64_t images = 0, texts = 0;  ///< of one batch; texts at most
 };

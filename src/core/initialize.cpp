@@ -8,6 +8,17 @@
 
 namespace fgvl {
 
+namespace {
+
+/// The name of what a momentum copy copies: the same without the parts "momentum".
+std::string copied_name(std::string name) {
+  constexpr std::string_view kPart = ".momentum.";
+  for (std::size_t at = name.find(kPart); at != std::string::npos; at = name.find(kPart)) name.erase(at, kPart.size() - 1);
+  return name;
+}
+
+}  // namespace
+
 void initialize(torch::nn::Module& module, std::uint64_t seed, std::optional<double> range, const std::string& prefix) {
   torch::NoGradGuard guard;
   for (const auto& entry : module.named_modules(prefix, /*include_self=*/false)) {
@@ -20,7 +31,7 @@ void initialize(torch::nn::Module& module, std::uint64_t seed, std::optional<dou
         value.zero_();
         continue;
       }
-      const std::string name = entry.key() + "." + parameter.key();
+      const std::string name = copied_name(entry.key() + "." + parameter.key());
       at::Generator generator = Generator({.seed = seed, .purpose = name}).torch_generator(at::kCPU);
       const at::Tensor draw = at::empty(value.sizes(), at::kFloat);
       if (range) {

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "core/linear.hpp"
+#include "core/moving_average.hpp"
 #include "losses/require_fusion.hpp"
 #include "losses/word_head.hpp"
 
@@ -12,33 +13,59 @@ namespace {
 constexpr std::int64_t kIgnoredLabel = -100;
 
 /// BERT's prediction head under its official names: transform.dense, transform.LayerNorm, bias, and decoder where it has its own.
-class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
+class Head {
  public:
-  MaskedLanguageTerm(const MaskedLanguageOptions& options, const FeatureSpec& spec) : rows_(options.rows), head_(*this, spec) {
-    if (options.decoder == WordDecoder::kOwn) decoder_ = register_module("decoder", Linear(torch::nn::LinearOptions(spec.fusion_width, spec.vocab_size).bias(false)));
+  Head(torch::nn::Module& owner, const MaskedLanguageOptions& options, const FeatureSpec& spec) : words_(owner, spec) {
+    if (options.decoder == WordDecoder::kOwn) decoder_ = owner.register_module("decoder", Linear(torch::nn::LinearOptions(spec.fusion_width, spec.vocab_size).bias(false)));
   }
 
-  Tensor word_logits(const Tensor& tokens, const Tensor& word_embedding) override {
-    return head_.logits(tokens, decoder_ ? decoder_->weight : word_embedding);
+  Tensor logits(const Tensor& tokens, const Tensor& word_embedding) { return words_.logits(tokens, decoder_ ? decoder_->weight : word_embedding); }
+  Tensor zero() const { return words_.zero(); }
+
+ private:
+  WordHead words_;
+  Linear decoder_{nullptr};
+};
+
+class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
+ public:
+  MaskedLanguageTerm(const MaskedLanguageOptions& options, const FeatureSpec& spec) : options_(options), decay_(spec.momentum.value_or(0)), head_(*this, options, spec) {
+    if (!options.distillation) return;
+    copy_ = register_module("momentum", std::make_shared<torch::nn::Module>());
+    copied_head_.emplace(*copy_, options, spec);
+    never_train(*copy_);
+  }
+
+  Tensor word_logits(const Tensor& tokens, const Tensor& word_embedding) override { return head_.logits(tokens, word_embedding); }
+
+  void update_momentum() override {
+    if (copy_) follow(*copy_, *this, decay_);
   }
 
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();
     TORCH_CHECK(batch.masked_ids.defined(), "[masked_language] batch.masked_ids: required, but undefined; switch masking on in the data, or remove this term");
     const Tensor valid_slots = batch.masked_labels != kIgnoredLabel;
-    const Tensor rows = rows_where(batch, rows_condition(batch, rows_, valid_slots.any(1)));
+    const Tensor rows = rows_where(batch, rows_condition(batch, options_.rows, valid_slots.any(1)));
     if (rows.size(0) == 0) return Loss().part("", 1.0, head_.zero(), 0);
     const Tensor valid = valid_slots.index_select(0, rows), labels = batch.masked_labels.index_select(0, rows).index({valid});
-    const Tensor fused = pass.fuse({.text = TextInput::kMasked, .text_index = rows, .visual = VisualInput::kRegion, .visual_index = rows,
-                                    .positions = batch.masked_positions.index_select(0, rows)});
-    const Tensor sum = at::cross_entropy_loss(word_logits(fused.index({valid}), pass.word_embedding()), labels, {}, at::Reduction::Sum);
+    const FusionQuery query{.text = TextInput::kMasked, .text_index = rows, .visual = VisualInput::kRegion, .visual_index = rows, .positions = batch.masked_positions.index_select(0, rows)};
+    const Tensor logits = word_logits(pass.fuse(query).index({valid}), pass.word_embedding());
+    Tensor sum = at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum);
+    if (const double alpha = copied_head_ ? options_.distillation->alpha.at(pass.step()) : 0.0; alpha > 0) {
+      ForwardPass& momentum = pass.momentum();
+      const Tensor opinion = copied_head_->logits(momentum.fuse(query).index({valid}), momentum.word_embedding()).detach().softmax(-1);
+      sum = (1 - alpha) * sum - alpha * (opinion * at::log_softmax(logits, -1)).sum();
+    }
     return Loss().part("", 1.0, sum, static_cast<double>(labels.size(0)));
   }
 
  private:
-  Rows rows_;
-  WordHead head_;
-  Linear decoder_{nullptr};
+  MaskedLanguageOptions options_;
+  double decay_;  ///< FeatureSpec::momentum
+  Head head_;
+  std::shared_ptr<torch::nn::Module> copy_;  ///< of the head, with distillation
+  std::optional<Head> copied_head_;
 };
 
 }  // namespace
@@ -48,10 +75,18 @@ config::EnumNames<WordDecoder> enum_names(WordDecoder) { return {{WordDecoder::k
 void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options) {
   visitor("rows", options.rows, "texts of the batch that take part");
   visitor("decoder", options.decoder, "from tokens to words: tied to the word embeddings, as BERT; or a matrix of its own, as X2-VLM with separate encoders");
+  visitor("distillation", options.distillation, "targets are in part what momentum encoders say, as ALBEF; null: none. Needs model.momentum");
+}
+
+void visit_fields(config::Visitor& visitor, DistillationOptions& options) {
+  visitor("alpha", options.alpha, "that part", config::kFraction);
 }
 
 LossTermPtr make_term(const MaskedLanguageOptions& options, const FeatureSpec& spec) {
   require_fusion(spec, "masked_language");
+  TORCH_CHECK(spec.momentum || !options.distillation, "[masked_language] distillation: learns from momentum encoders, and this model has none; add model.momentum, or remove it");
+  TORCH_CHECK(!options.distillation || (options.distillation->alpha.min() >= 0 && options.distillation->alpha.max() <= 1), "[masked_language] distillation.alpha: expected shares in [0, 1], got ",
+              options.distillation->alpha.words());
   return std::make_shared<MaskedLanguageTerm>(options, spec);
 }
 

@@ -154,6 +154,11 @@ std::vector<std::string> second_names(const NameMap& map, const std::string& off
   return names;
 }
 
+bool is_objective_state(const std::string& ours) {
+  static const std::vector<std::string> patterns = {"model.momentum.*", "losses.*.momentum.*", "losses.*.queue.*"};
+  return matches_any(patterns, ours);
+}
+
 std::vector<std::string> names_of(const std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::vector<std::string> names;
   for (const auto& [name, tensor] : tensors) names.push_back(name);

@@ -8,10 +8,17 @@ inline const std::vector<std::string> kDerivedNames = {"*.position_ids", "*.rela
 
 /// Second names in BertForMaskedLM: the decoder's matrix is the word embedding, and its bias has two names.
 inline const std::vector<TiedName> kMaskedLanguageTies = {{"text_encoder.cls.predictions.decoder.weight", "text_encoder.bert.embeddings.word_embeddings.weight"},
-                                                          {"text_encoder.cls.predictions.decoder.bias", "text_encoder.cls.predictions.bias"}};
+                                                          {"text_encoder.cls.predictions.decoder.bias", "text_encoder.cls.predictions.bias"},
+                                                          {"text_encoder_m.cls.predictions.decoder.weight", "text_encoder_m.bert.embeddings.word_embeddings.weight"},
+                                                          {"text_encoder_m.cls.predictions.decoder.bias", "text_encoder_m.cls.predictions.bias"}};
 
 /// State that ALBEF's objective keeps beside the model, and BLIP's and PEVL's after it: momentum encoders, queues of their features and, in retrieval, of identities.
 inline const std::vector<std::string> kMomentumState = {"visual_encoder_m.*", "vision_proj_m.*", "text_encoder_m.*", "text_proj_m.*", "image_queue", "text_queue", "queue_ptr", "idx_queue"};
+
+/// Their queues, a column an entry, and the place of the next one.
+inline const std::vector<NameRule> kQueueRules = {{"losses.*.queue.visual", "image_queue", "itc", false, 0, 1, /*transposed=*/true},
+                                                  {"losses.*.queue.text", "text_queue", "itc", false, 0, 1, /*transposed=*/true},
+                                                  {"losses.*.queue.pointer", "queue_ptr", "itc"}};
 
 /// The rules of ALBEF and what follows it: X-VLM's text side, a linear matching head, no boxes.
 std::vector<NameRule> albef_rules();

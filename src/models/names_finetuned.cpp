@@ -5,10 +5,12 @@ namespace {
 
 /// Fine-tuning without word prediction (retrieval, grounding, ...): the text encoder is a BertModel of its own instead of the `bert` of a BertForMaskedLM.
 NameMap finetuned(NameMap map) {
-  const std::string masked_language = "text_encoder.bert.";
-  std::erase_if(map.rules, [](const NameRule& rule) { return rule.official.rfind("text_encoder.cls.", 0) == 0; });
-  for (NameRule& rule : map.rules) {
-    if (rule.official.rfind(masked_language, 0) == 0) rule.official.replace(0, masked_language.size(), "text_encoder.");
+  for (const std::string encoder : {"text_encoder.", "text_encoder_m."}) {
+    const std::string masked_language = encoder + "bert.";
+    std::erase_if(map.rules, [&](const NameRule& rule) { return rule.official.rfind(encoder + "cls.", 0) == 0; });
+    for (NameRule& rule : map.rules) {
+      if (rule.official.rfind(masked_language, 0) == 0) rule.official.replace(0, masked_language.size(), encoder);
+    }
   }
   map.ties.clear();
   map.family += "_finetuned";

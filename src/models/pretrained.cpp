@@ -27,6 +27,7 @@ constexpr OutcomeText kOutcomes[] = {{LoadOutcome::kMissing, "MISSING"},
                                      {LoadOutcome::kMissingAllowed, "missing, allowed"},
                                      {LoadOutcome::kUnexpectedAllowed, "unexpected, allowed"},
                                      {LoadOutcome::kReshaped, "reshaped"},
+                                     {LoadOutcome::kStarted, "started anew"},
                                      {LoadOutcome::kLoaded, "loaded"},
                                      {LoadOutcome::kTied, "tied"},
                                      {LoadOutcome::kDerived, "derived"},
@@ -147,6 +148,13 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
     Tensor target, source, original;
   };
   std::vector<Copy> copies;
+  std::vector<std::string> started;  ///< our names of objective state that starts anew
+  const auto starts_anew = [&](const std::string& name, const std::string& why) {
+    if (!options.new_objective || !is_objective_state(name)) return false;
+    report.rows.push_back({LoadOutcome::kStarted, name, "", why});
+    started.push_back(name);
+    return true;
+  };
   const auto derived = [&](const std::string& official) { return options.names != nullptr && matches_any(options.names->derived, official); };
   for (const auto& [name, target] : targets) {
     std::optional<NamedPart> part = options.names != nullptr ? part_of_ours(*options.names, name, options.text_layers) : std::nullopt;
@@ -166,6 +174,7 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
         report.rows.push_back({LoadOutcome::kDerived, name, "", ""});
         continue;
       }
+      if (starts_anew(name, "not in the checkpoint")) continue;
       const bool allowed = matches_any(options.allow_missing, name) || matches_any(options.allow_missing, official);
       report.rows.push_back({allowed ? LoadOutcome::kMissingAllowed : LoadOutcome::kMissing, name, official == name ? "" : official, "not in the checkpoint"});
       continue;
@@ -191,6 +200,7 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
       report.rows.push_back({LoadOutcome::kDerived, name, official, shapes});
       continue;
     }
+    if (matches_glob("losses.*.queue.*", name) && starts_anew(name, shapes)) continue;
     const Tensor reshaped = options.reshape ? options.reshape(name, source, target.sizes()) : Tensor();
     if (!reshaped.defined() || reshaped.sizes() != target.sizes()) {
       report.rows.push_back({LoadOutcome::kUnfit, name, official, shapes});
@@ -206,8 +216,8 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
     if (first) {
       const bool equal = same_values(stored.at(*first), tensor);
       report.rows.push_back({equal ? LoadOutcome::kTied : LoadOutcome::kUnfit, "", name, (equal ? "same as " : "should be the same as ") + *first});
-    } else if (options.names != nullptr && matches_any(options.names->objective_state, name)) {
-      report.rows.push_back({LoadOutcome::kNotNeeded, "", name, shape_text(tensor.sizes()) + ", state of the official objective"});
+    } else if ((options.names != nullptr && matches_any(options.names->objective_state, name)) || (options.new_objective && is_objective_state(name))) {
+      report.rows.push_back({LoadOutcome::kNotNeeded, "", name, shape_text(tensor.sizes()) + ", state of the checkpoint's objective"});
     } else if (derived(name)) {
       report.rows.push_back({LoadOutcome::kDerived, "", name, ""});
     } else {
@@ -222,6 +232,13 @@ LoadReport load_named(const std::vector<std::pair<std::string, Tensor>>& targets
   for (Copy& copy : copies) {
     copy.target.copy_(copy.source);
     if (--uses[copy.original.const_data_ptr()] == 0 && options.done) options.done(copy.original);
+  }
+  // After the weights are there: a copy starts as what it copies, the tensor of the same name without "momentum".
+  const std::map<std::string, Tensor> by_name(targets.begin(), targets.end());
+  for (const std::string& name : started) {
+    constexpr std::string_view kCopy = ".momentum.";
+    const std::size_t at = name.find(kCopy);
+    if (at != std::string::npos) Tensor(by_name.at(name)).copy_(by_name.at(std::string(name).erase(at, kCopy.size() - 1)));
   }
   return report;
 }
@@ -251,16 +268,20 @@ Translated translate(const std::vector<std::pair<std::string, Tensor>>& checkpoi
     if (!same_values(*slot, value)) result.problems.push_back("two different tensors would be " + target.official + ", one of them " + name);
   };
   for (const auto& [name, tensor] : checkpoint) {
-    if (const auto first = first_name(from, name); first && stored.count(*first) > 0) {
-      if (!same_values(stored.at(*first), tensor)) result.problems.push_back(name + " should be the same as " + *first + " and is not");
-      continue;
-    }
     if (matches_any(from.objective_state, name)) {
       if (matches_any(to.objective_state, name)) {
         result.tensors.emplace_back(name, tensor);
       } else {
         result.left_out.push_back(name);
       }
+      continue;
+    }
+    if (is_objective_state(name) && !part_of_ours(to, name, text_layers)) {
+      result.left_out.push_back(name);
+      continue;
+    }
+    if (const auto first = first_name(from, name); first && stored.count(*first) > 0) {
+      if (!same_values(stored.at(*first), tensor)) result.problems.push_back(name + " should be the same as " + *first + " and is not");
       continue;
     }
     const bool is_ours = name.rfind("model.", 0) == 0 || name.rfind("losses.", 0) == 0;  // as a checkpoint of ours calls what has no official name

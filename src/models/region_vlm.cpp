@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "core/moving_average.hpp"
 #include "fgvl/core/initialize.hpp"
 #include "fgvl/models/beit.hpp"
 #include "fgvl/models/bert.hpp"
@@ -16,7 +17,7 @@
 
 namespace fgvl::models {
 
-RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) : options_(options), seed_(seed) {
+RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed, RegionVlmParts copies) : options_(options), seed_(seed) {
   TORCH_CHECK(parts.vision && parts.text && parts.fusion, "[make_region_vlm] parts: expected a vision, a text and a fusion encoder");
   TORCH_CHECK(parts.fusion->width() == 0 || parts.fusion->width() == parts.text->width(), "[make_region_vlm] parts: the fusion encoder is ", parts.fusion->width(), " wide, the text encoder ", parts.text->width());
   TORCH_CHECK(parts.fusion->shared_text() == nullptr || parts.fusion->shared_text() == parts.text.get(),
@@ -32,10 +33,22 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
   initialize(*this, seed, options.initializer_range);
   vision->initialize_embeddings(seed);
   text->initialize_embeddings(seed);
+  TORCH_CHECK(options.momentum.has_value() == (copies.vision != nullptr), "[make_region_vlm] copies: ", options.momentum ? "expected parts for the momentum encoders" : "expected none without RegionVlmOptions::momentum");
+  if (!options.momentum) return;
+  RegionVlmOptions of_copies = options;
+  of_copies.momentum.reset();
+  of_copies.box_head = false;  // nothing follows it
+  momentum = register_module("momentum", std::make_shared<RegionVlm>(std::move(copies), of_copies, seed));  // drawn from the same seed: equal
+  never_train(*momentum);
+}
+
+void RegionVlm::update_momentum() {
+  if (momentum) follow(*momentum, *this, options_.momentum->decay);
 }
 
 FeatureSpec RegionVlm::spec() const {
-  return {.fusion_width = fusion->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .has_decoder = fusion->has_decoder(), .text_layer_norm_eps = text->layer_norm_eps(),
+  return {.fusion_width = fusion->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .has_decoder = fusion->has_decoder(),
+          .momentum = options_.momentum ? std::optional(options_.momentum->decay) : std::nullopt, .text_layer_norm_eps = text->layer_norm_eps(),
           .head_layer_norm_eps = kHeadNormEps, .initializer_range = options_.initializer_range, .seed = seed_};
 }
 
@@ -45,7 +58,14 @@ std::unique_ptr<ForwardPass> RegionVlm::begin(const RegionBatch& batch, const Pa
   return make_pass(*this, batch, options);
 }
 
-ModelPtr make_region_vlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed) { return std::make_shared<RegionVlm>(std::move(parts), options, seed); }
+ModelPtr make_region_vlm(RegionVlmParts parts, const RegionVlmOptions& options, std::uint64_t seed, RegionVlmParts copies) {
+  return std::make_shared<RegionVlm>(std::move(parts), options, seed, std::move(copies));
+}
+
+void visit_fields(config::Visitor& visitor, MomentumOptions& options) {
+  visitor("decay", options.decay, "share of itself that a weight of theirs keeps in a step", config::kFraction);
+  visitor("dropout", options.dropout, "in training they drop as the encoders do, with draws of their own, as ALBEF's; false: no noise in what they say");
+}
 
 void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("vision", config.vision, "vision encoder");
@@ -56,12 +76,16 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("box_head", config.options.box_head, "whether the model predicts boxes: X-VLM's does, ALBEF's, BLIP's and PEVL's do not");
   visitor("projection_bias", config.options.projection_bias, "whether the projections to the common space add a bias; CLIP's do not");
   visitor("gradient_checkpointing", config.options.gradient_checkpointing, "keep only what goes into each block of the encoders, and compute the rest once more in backward: less memory, more time, the same numbers");
+  visitor("momentum", config.options.momentum, "momentum encoders: copies that follow the weights slowly, as ALBEF, BLIP and PEVL have them; null: none");
 }
 
 ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uint64_t seed) {
-  RegionVlmParts parts{config.vision.make(), config.text.make(text), nullptr};
-  parts.fusion = config.fusion.make({.text_width = parts.text->width(), .vision_width = parts.vision->width(), .text = parts.text, .token_id = text.token_id});
-  return make_region_vlm(std::move(parts), config.options, seed);
+  const auto make_parts = [&] {
+    RegionVlmParts parts{config.vision.make(), config.text.make(text), nullptr};
+    parts.fusion = config.fusion.make({.text_width = parts.text->width(), .vision_width = parts.vision->width(), .text = parts.text, .token_id = text.token_id});
+    return parts;
+  };
+  return make_region_vlm(make_parts(), config.options, seed, config.options.momentum ? make_parts() : RegionVlmParts());
 }
 
 ModelInfo describe(const Model& model, std::int64_t tokens) {

@@ -17,8 +17,8 @@ Tensor full(const Tensor& value) { return value.scalar_type() == at::kBFloat16 ?
 
 class RegionVlmPass final : public ForwardPass {
  public:
-  RegionVlmPass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options)
-      : model_(model), batch_(batch), options_(options), collective_(options.collective ? options.collective : make_single_process()), device_(batch.text_ids.device()) {
+  RegionVlmPass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options, PassRole role)
+      : model_(model), batch_(batch), options_(options), role_(std::move(role)), collective_(options.collective ? options.collective : make_single_process()), device_(batch.text_ids.device()) {
     const ImageFeatures& image = options_.given.image;
     const TextFeatures& text = options_.given.text;
     if (image.embeds.defined()) {
@@ -89,6 +89,17 @@ class RegionVlmPass final : public ForwardPass {
       label_text_ = TextFeatures{embeds, features_of(embeds, batch_.label_mask), batch_.label_mask};
     }
     return *label_text_;
+  }
+
+  ForwardPass& momentum() override {
+    if (!model_.momentum) return ForwardPass::momentum();
+    if (!momentum_) {
+      PassOptions options = options_;
+      options.given = {};
+      // No parameter of the copies requires a gradient, so that nothing is recorded.
+      momentum_ = make_pass(*model_.momentum, batch_, options, {.stages = "momentum.", .dropout = model_.options().momentum->dropout});
+    }
+    return *momentum_;
   }
 
   Tensor fuse(const FusionQuery& query) override {
@@ -165,8 +176,9 @@ class RegionVlmPass final : public ForwardPass {
   static std::uint64_t dropout_kind(const FusionQuery& query) { return static_cast<std::uint64_t>(query.text) * 2 + static_cast<std::uint64_t>(query.visual); }
 
   Dropout stage_dropout(const char* stage, std::uint64_t kind = 0) const {
-    if (!model_.is_training()) return {};
-    return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + kind, .purpose = stage}, device_);
+    if (!model_.is_training() || !role_.dropout) return {};
+    const std::string purpose = role_.stages + stage;
+    return Dropout({.seed = options_.seed, .epoch = options_.step, .sample = (static_cast<std::uint64_t>(collective_->rank()) << 32) + kind, .purpose = purpose}, device_);
   }
 
   compat::Autocast autocast() const { return {device_, options_.bf16}; }
@@ -272,6 +284,7 @@ class RegionVlmPass final : public ForwardPass {
   RegionVlm& model_;
   RegionBatch batch_;
   PassOptions options_;
+  PassRole role_;
   CollectivePtr collective_;
   at::Device device_;
   std::optional<VisualTokens> visual_;
@@ -282,10 +295,13 @@ class RegionVlmPass final : public ForwardPass {
   std::optional<ProjectedVisuals> projected_;
   std::array<Tensor, 4> prepared_{}, prepared_for_decoder_{};  ///< by TextInput
   Tensor matched_, foil_features_, mask_of_all_ranks_;
+  std::unique_ptr<ForwardPass> momentum_;
 };
 
 }  // namespace
 
-std::unique_ptr<ForwardPass> make_pass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options) { return std::make_unique<RegionVlmPass>(model, batch, options); }
+std::unique_ptr<ForwardPass> make_pass(RegionVlm& model, const RegionBatch& batch, const PassOptions& options, PassRole role) {
+  return std::make_unique<RegionVlmPass>(model, batch, options, std::move(role));
+}
 
 }  // namespace fgvl::models

@@ -213,7 +213,7 @@ absl::StatusOr<std::string> initialize_from(const InitFrom& from, models::Model&
     return models::fit_position_table(name, stored, wanted);
   };
   const models::LoadReport report = models::load_named(targets, file.tensors,
-                                                       {.names = map, .text_layers = models::text_layers_of(*map, names, models::names_of(targets)), .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
+                                                       {.names = map, .text_layers = models::text_layers_of(*map, names, models::names_of(targets)), .new_objective = true, .allow_missing = from.allow_missing, .allow_unexpected = from.allow_unexpected,
                                                         .reshape = reshape,
                                                         .done = [&](const Tensor& tensor) { file.release(tensor); }});
   if (!report.ok()) {

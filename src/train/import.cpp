@@ -172,7 +172,8 @@ Recognised recognise(const CheckpointFile& file) {
   recognised.family = models::recognise(models::names_of(file.tensors));
   if (recognised.family == nullptr || recognised.family->rules.empty()) return recognised;
   const models::SavedConfiguration saved = saved_configuration(file);
-  const models::Translated ours = models::translate(file.tensors, *recognised.family, *models::find_name_map("fgvl"));
+  models::Translated ours = models::translate(file.tensors, *recognised.family, *models::find_name_map("fgvl"));
+  std::erase_if(ours.tensors, [](const auto& tensor) { return models::is_objective_state(tensor.first); });  // what a model is does not depend on it
   recognised.model = models::deduce(ours.tensors, recognised.family->family, saved);
   recognised.settings = recognised.model.settings;
   const auto* preparation = std::find_if(std::begin(kPreparations), std::end(kPreparations), [&](const Preparation& one) { return recognised.family->family == one.family; });

@@ -42,6 +42,7 @@ NamedTensors named_parameters(const models::Model& model, const losses::Criterio
   NamedTensors parameters;
   for (const auto& parameter : model.named_parameters()) parameters.emplace_back("model." + parameter.key(), parameter.value());
   for (const auto& parameter : criterion.named_parameters()) parameters.emplace_back("losses." + parameter.key(), parameter.value());
+  std::erase_if(parameters, [](const auto& parameter) { return models::is_objective_state(parameter.first); });
   return parameters;
 }
 

@@ -6,7 +6,7 @@
 
 namespace fgvl::train {
 
-/// Every parameter of model and criterion by our names, "model.*" and "losses.*".
+/// Every parameter of model and criterion by our names, "model.*" and "losses.*", but for momentum copies, which never train.
 NamedTensors named_parameters(const models::Model& model, const losses::Criterion& criterion);
 
 /// What `freeze` did, in single numbers.

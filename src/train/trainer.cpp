@@ -93,6 +93,12 @@ struct Trainer::Impl {
         return absl::InvalidArgumentError(absl::StrCat("data.tokenizer.max_tokens is ", config.data.tokenizer.max_tokens, ", more than model.text.options.max_tokens = ", info.max_tokens,
                                                        ": the first longer text would not fit. Lower the one or raise the other"));
       }
+      for (const auto& buffer : criterion->named_buffers()) {
+        constexpr std::string_view kQueue = ".queue.key";
+        if (!buffer.key().ends_with(kQueue) || buffer.value().size(0) >= config.data.loader.batch_size) continue;
+        return absl::InvalidArgumentError(absl::StrCat("losses.", buffer.key().substr(0, buffer.key().size() - kQueue.size()), ".options.queue.size is ", buffer.value().size(0), ", less than data.batch_size = ",
+                                                       config.data.loader.batch_size, ": a batch would push out part of itself. Make the queue larger"));
+      }
       model->to(device);
       criterion->to(device);
       if (const std::vector<std::string>& globs = config.train.freeze; !globs.empty()) {
@@ -237,6 +243,8 @@ struct Trainer::Impl {
     bool finite = true;
     std::int64_t images = 0;
     optimizer->zero_grad();
+    model->update_momentum();
+    criterion->update_momentum();
     const bool logged = (step + 1) % config.train.log_every == 0 || step + 1 == config.train.steps;
     for (std::int64_t micro = 0; micro < config.train.accumulate; ++micro) {
       const Clock::time_point waiting = Clock::now();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "fgvl/core/glob.hpp"
 #include "fgvl/losses/temperature.hpp"
 #include "support/catch.hpp"
 
@@ -154,21 +153,6 @@ int check_steps(const OfficialModel& official, MomentumPretraining& training) {
     if (!last) training.descend(official.json["config"]["sgd_lr"]);
   }
   return static_cast<int>(steps.size());
-}
-
-models::LoadReport check_loads_whole(const OfficialModel& official) {
-  using models::LoadOutcome;
-  const Tensors weights = official.weights();
-  std::vector<std::string> names;
-  for (const auto& [name, value] : weights) names.push_back(name);
-  CHECK(models::recognise(names) == &official.names());
-  CHECK(models::text_layers_of(names) == official.text_layers());
-  const auto state = std::count_if(names.begin(), names.end(), [&](const std::string& name) { return matches_any(official.names().objective_state, name); });
-  models::LoadReport report = prepare(official, official.scenario("step1"), at::kFloat).loaded;
-  CHECK(report.count(LoadOutcome::kNotNeeded) == state);
-  CHECK(report.count(LoadOutcome::kLoaded) + report.count(LoadOutcome::kTied) + report.count(LoadOutcome::kDerived) + state == static_cast<std::int64_t>(weights.size()));
-  CHECK(report.rows.size() == weights.size());
-  return report;
 }
 
 }  // namespace fgvl::test

@@ -1,6 +1,5 @@
 #pragma once
-/// Pre-training with momentum encoders and queues, as ALBEF, BLIP and PEVL do it. The objective is not a loss of this library: it is recomposed here, the official way, from what our models, heads and
-/// matching loss compute, so that every gradient can be compared.
+/// PEVL's pre-training with momentum encoders and queues, recomposed the official way from what our models, heads and matching loss compute, so that every gradient can be compared.
 #include <iostream>
 #include <string>
 
@@ -70,8 +69,5 @@ int check_family(const std::string& family) {
   CHECK(steps > 0);
   return steps;
 }
-
-/// A fixture's weights are recognised, and load with nothing missing, unexpected or allowed; only the objective's state is not needed. Returns what became of them.
-models::LoadReport check_loads_whole(const OfficialModel& official);
 
 }  // namespace fgvl::test

@@ -61,19 +61,6 @@ RegionBatch make_batch(const Tensors& in, std::int64_t grid) {
 /// Modules and the beginning of their parameters' names.
 std::vector<std::pair<std::string, torch::nn::Module*>> modules_of(const OfficialRun& run) { return {{"model.", run.model.get()}, {"losses.", run.criterion.get()}}; }
 
-/// Fills the run's model and losses from official weights, strictly but for what `options` allow.
-void load(OfficialRun& run, const OfficialModel& official, const Tensors& weights, models::LoadOptions options) {
-  options.names = &official.names();
-  options.text_layers = official.text_layers();
-  std::vector<std::pair<std::string, Tensor>> targets;
-  for (const auto& [prefix, module] : modules_of(run)) {
-    for (auto& entry : models::named_state(*module, prefix)) targets.push_back(std::move(entry));
-  }
-  run.loaded = models::load_named(targets, {weights.begin(), weights.end()}, options);
-  INFO(run.loaded.problems());
-  REQUIRE(run.loaded.ok());
-}
-
 /// What every run begins with.
 OfficialRun new_run(const OfficialModel& official) {
   const Json& config = official.json["config"];
@@ -153,6 +140,18 @@ models::ModelPtr make_model(const OfficialModel& official) {
   const models::BertFusionOptions fusion{.layers = layers - text_layers, .heads = text["heads"], .mlp_width = text["inter"], .layer_norm_eps = text_config["layer_norm_eps"], .dropout = 0};
   return models::make_region_vlm({make_vision(config), encoder, is_blip(official) ? make_blip_fusion(official.json, encoder) : make_fusion_encoder(fusion, {.text_width = text["hidden"], .vision_width = config["vision_width"]})},
                                  {.embed_dim = config["embed_dim"], .box_head = is_xvlm(official)});
+}
+
+void load(OfficialRun& run, const OfficialModel& official, const Tensors& weights, models::LoadOptions options) {
+  options.names = &official.names();
+  options.text_layers = official.text_layers();
+  std::vector<std::pair<std::string, Tensor>> targets;
+  for (const auto& [prefix, module] : modules_of(run)) {
+    for (auto& entry : models::named_state(*module, prefix)) targets.push_back(std::move(entry));
+  }
+  run.loaded = models::load_named(targets, {weights.begin(), weights.end()}, options);
+  INFO(run.loaded.problems());
+  REQUIRE(run.loaded.ok());
 }
 
 OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype) {

@@ -59,6 +59,8 @@ struct OfficialRun {
   /// [3 T, 2] of the true pairs, then of every text with its negative visual, then of every visual with its negative text, as the official code lists them.
   Tensor matching_logits();
 };
+/// Fills the run's model and losses from official weights, strictly but for what `options` allow.
+void load(OfficialRun& run, const OfficialModel& official, const Tensors& weights, models::LoadOptions options);
 OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);
 /// The momentum encoders of ALBEF and of what follows it and, but for BLIP, their word predictor ("mlm"), with the weights under "*_m" and the batch of the scenario.
 OfficialRun prepare_momentum(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);

@@ -127,6 +127,35 @@ TEST_CASE("a curriculum with changing weights, streams, temperature and frozen p
   CHECK(timeless(whole + "/metrics.jsonl").find("{\"step\":8,\"stage\":\"mixed\"}") != std::string::npos);
 }
 
+TEST_CASE("SIGKILL with momentum encoders, a queue and distillation, then resumed: all state equals the uninterrupted run's", "[resume]") {
+  // A queue of 11 rows: no multiple of a batch, and full after two steps.
+  const std::vector<std::string> momentum = {"model.momentum={decay: 0.9}", "losses.itc.options={queue: {size: 11}, alpha: {type: linear, from: 0, to: 0.4, steps: 20}}", "losses.mlm.options={distillation: {alpha: 0.3}}"};
+  const std::string whole = test::fresh_run("momentum_whole"), killed = test::fresh_run("momentum_killed");
+  REQUIRE(run_in_child(whole, false, {}, momentum) == 0);
+  REQUIRE(run_in_child(killed, false, {.after_step = 7}, momentum) == -SIGKILL);
+  REQUIRE(run_in_child(killed, true, {.in_forward = 16}, momentum) == -SIGKILL);
+  REQUIRE(run_in_child(killed, true, {}, momentum) == 0);
+  check_equal(whole, killed);
+  // The state is there, and it is not that of a run without it.
+  const std::string weights = read_file(whole + "/checkpoints/step_30/model.safetensors").value();
+  for (const char* name : {"model.momentum.text_proj.weight", "losses.itc.queue.visual", "losses.itc.queue.pointer", "losses.mlm.momentum.dense.weight"}) CHECK(weights.find(name) != std::string::npos);
+  const std::string moments = read_file(whole + "/checkpoints/step_30/optimizer.safetensors").value();
+  CHECK(moments.find("momentum") == std::string::npos);
+}
+
+TEST_CASE("momentum settings that cannot work stop before anything is written", "[resume]") {
+  const auto problem = [](const std::vector<std::string>& overrides) {
+    const std::string out = test::fresh_run("momentum_refused");
+    const auto trainer = Trainer::make(test::tiny_run(overrides), {.out = out});
+    CHECK_FALSE(fs::exists(out));
+    return trainer.ok() ? std::string() : std::string(trainer.status().message());
+  };
+  CHECK_THAT(problem({"losses.itc.options.queue={size: 64}"}), Catch::Contains("model.momentum"));
+  CHECK_THAT(problem({"losses.itc.options.alpha=0.4"}), Catch::Contains("model.momentum"));
+  CHECK_THAT(problem({"losses.mlm.options.distillation={}"}), Catch::Contains("model.momentum"));
+  CHECK_THAT(problem({"model.momentum={}", "losses.itc.options.queue={size: 3}"}), Catch::Contains("losses.itc.options.queue.size is 3, less than data.batch_size = 4"));
+}
+
 TEST_CASE("a stop request saves; the resumed run equals the uninterrupted one", "[resume]") {
   const std::string stopped = test::fresh_run("stopped");
   std::atomic<bool> stop{false};

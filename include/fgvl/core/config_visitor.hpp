@@ -143,6 +143,8 @@ class Visitor {
   virtual void leave() = 0;
   /// Whether an optional value is there after this visit, given whether it is there now.
   virtual bool present(std::string_view key, bool now, std::string_view doc) = 0;
+  /// Whether a value that is a number or a group of keys is a number after this visit, given whether it is one now.
+  virtual bool is_plain_number(std::string_view key, bool now) = 0;
   /// The entry names of the current group: `now`, and for a reader those of its source as well.
   virtual std::vector<std::string> entry_names(const std::vector<std::string>& now) = 0;
   /// Whether a value that is a number or a group of keys is a number after this visit, given whether it is one now.

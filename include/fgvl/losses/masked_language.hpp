@@ -1,4 +1,7 @@
 #pragma once
+#include <optional>
+
+#include "fgvl/core/schedule.hpp"
 #include "fgvl/losses/rows.hpp"
 #include "fgvl/losses/term.hpp"
 
@@ -9,11 +12,18 @@ namespace fgvl::losses {
 enum class WordDecoder { kTied, kOwn };
 config::EnumNames<WordDecoder> enum_names(WordDecoder);
 
+/// Momentum distillation of words (ALBEF, arXiv 2107.07651, eq. 7): targets are (1 - alpha) * the masked word + alpha * what the momentum encoders and a momentum copy of the head say of the same token.
+struct DistillationOptions {
+  Schedule alpha{0.4};  ///< in [0, 1]; ALBEF: from 0 in the steps of the first epoch
+};
+void visit_fields(config::Visitor& visitor, DistillationOptions& options);
+
 /// Masked language modelling on fused tokens (MLM): BERT's head (arXiv 1810.04805), which is RoBERTa's too; X-VLM models/xbert.py.
 /// The mean runs over masked tokens.
 struct MaskedLanguageOptions {
   Rows rows = Rows::kAll;
   WordDecoder decoder = WordDecoder::kTied;
+  std::optional<DistillationOptions> distillation{};  ///< absent: none
 };
 void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options);
 

@@ -40,7 +40,7 @@ struct NameMap {
   std::vector<NameRule> rules{};        ///< empty: recognised, but its names are not translated
   std::vector<TiedName> ties{};
   std::vector<std::string> derived{};   ///< globs of official names: tables that follow from the model's sizes and are not weights
-  std::vector<std::string> objective_state{};  ///< globs of official names: state of the official objective that our models do not have (momentum encoders, queues)
+  std::vector<std::string> objective_state{};  ///< globs of official names: state of the official objective (momentum encoders, queues), which our models have only with model.momentum and queues of their own
   std::vector<std::pair<std::string, std::string>> endings{};  ///< (ours, official): ends of names that differ by whatever rule a name goes
   /// A text encoder alone. Its last layers start our fusion layers (their cross-attention is missing), and its first our text layers; one layer may serve both, as when X2-VLM makes
   /// 12 + 6 layers of 12.
@@ -69,6 +69,9 @@ std::vector<std::string> second_names(const NameMap& map, const std::string& off
 std::optional<NamedPart> part_of_ours(const NameMap& map, const std::string& ours, std::int64_t text_layers);
 /// Our tensors that an official one holds, in order; empty where no rule fits.
 std::vector<NamedPart> parts_of_official(const NameMap& map, const std::string& official, std::int64_t text_layers);
+
+/// Whether one of our names is of what an objective keeps beside the weights: momentum copies ("model.momentum.*", "losses.<term>.momentum.*") and queues ("losses.<term>.queue.*").
+bool is_objective_state(const std::string& ours);
 
 /// The names of tensors or parameters, in order.
 std::vector<std::string> names_of(const std::vector<std::pair<std::string, Tensor>>& tensors);

@@ -18,7 +18,7 @@ std::vector<std::pair<std::string, Tensor>> named_state(const torch::nn::Module&
 struct Translated {
   std::vector<std::pair<std::string, Tensor>> tensors{};
   std::vector<std::string> problems{};  ///< names without a rule, two tensors for one name, tied names with different values; empty: all went well
-  std::vector<std::string> left_out{};  ///< state of the official objective (NameMap::objective_state) that the other family does not have
+  std::vector<std::string> left_out{};  ///< state of the objective (NameMap::objective_state, is_objective_state()) that the other family does not have
 };
 /// Second names of tied tensors are left out of ours and put back into official ones, so that there and back gives what was there.
 /// What one family keeps in one tensor and another in several or transposed (CLIP's in_proj_weight) is cut into views, and joined into new tensors on the way back. Derived tables without a
@@ -31,7 +31,8 @@ enum class LoadOutcome {
   kReshaped,           ///< loaded after LoadOptions::reshape (interpolated)
   kTied,               ///< a second name of a tensor that was loaded
   kDerived,            ///< not a weight: follows from the model's sizes
-  kNotNeeded,          ///< state of the official objective (NameMap::objective_state): momentum encoders, queues
+  kNotNeeded,          ///< state of the official objective (NameMap::objective_state) that the model does not keep: momentum encoders, queues
+  kStarted,            ///< state of our objective (is_objective_state()) that starts anew: momentum copies with the weights, queues as they were made (LoadOptions::new_objective)
   kMissing,            ///< the model has it, the checkpoint does not
   kMissingAllowed,
   kUnexpected,         ///< the checkpoint has it, the model does not
@@ -61,6 +62,8 @@ struct LoadReport {
 struct LoadOptions {
   const NameMap* names = nullptr;               ///< of the checkpoint; null: its names are ours
   std::int64_t text_layers = 0;                 ///< layers of the text encoder before fusion
+  /// A new run starts from a checkpoint of another: momentum copies and queues that it lacks, and queues of another size, are not missing but start anew, and those that only it has are not needed.
+  bool new_objective = false;
   std::vector<std::string> allow_missing{};     ///< globs of our names or official ones
   std::vector<std::string> allow_unexpected{};  ///< globs of names in the checkpoint
   /// Called for a tensor whose shape differs from the model's: gives one of the wanted shape (position embeddings and bias tables of another image size), or an
