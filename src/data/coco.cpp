@@ -5,6 +5,7 @@
 #include <simdjson.h>
 
 #include "data/folders.hpp"
+#include "data/phrases.hpp"
 #include "fgvl/core/files.hpp"
 #include "fgvl/data/datasets.hpp"
 
@@ -54,6 +55,11 @@ class Reader {
       record.key = absl::StrCat(id);
       record.place = absl::StrCat(path, ": image ", id);
       record.image_path = (root_ / options_.images / std::string(file)).string();
+      std::string_view caption;  // MDETR's files: the caption stands with the image, and annotations name its words
+      if (image["caption"].get(caption) == simdjson::SUCCESS) {
+        record.captions.emplace_back(caption);
+        grounded_[id] = {record.captions.size() - 1, {}};
+      }
       ++number;
     }
     if (document["annotations"].get(list) != simdjson::SUCCESS) return data_error(path, "no list \"annotations\"");
@@ -66,7 +72,13 @@ class Reader {
 
   std::vector<Record> take() {
     std::vector<Record> records;
-    for (auto& [id, record] : records_) records.push_back(std::move(record));
+    for (auto& [id, record] : records_) {
+      if (const auto found = grounded_.find(id); found != grounded_.end() && !found->second.phrases.empty()) {
+        record.caption_phrases.resize(record.captions.size());
+        record.caption_phrases[found->second.caption] = std::move(found->second.phrases);
+      }
+      records.push_back(std::move(record));
+    }
     return records;
   }
 
@@ -83,16 +95,21 @@ class Reader {
     std::int64_t crowd = 0, category = 0;
     if (annotation["iscrowd"].get(crowd) == simdjson::SUCCESS && crowd != 0) return absl::OkStatus();
     simdjson::dom::array box;
-    if (annotation["bbox"].get(box) != simdjson::SUCCESS || box.size() != 4 || annotation["category_id"].get(category) != simdjson::SUCCESS) {
+    if (annotation["bbox"].get(box) != simdjson::SUCCESS || box.size() != 4 || (annotation["category_id"].get(category) != simdjson::SUCCESS && grounded_.count(image) == 0)) {
       return data_error(place, "needs caption, or bbox [x, y, w, h] and category_id");
     }
     double number[4];
     for (std::size_t i = 0; i < 4; ++i) {
       if (box.at(i).get(number[i]) != simdjson::SUCCESS) return data_error(place, "bbox holds something that is not a number");
     }
+    const PixelBox corners = {number[0], number[1], number[0] + number[2], number[1] + number[3]};
+    simdjson::dom::array spans;
+    if (const auto grounded = grounded_.find(image); grounded != grounded_.end() && annotation["tokens_positive"].get(spans) == simdjson::SUCCESS) {
+      return add_grounded(spans, corners, place, grounded->second, record);
+    }
     const auto found = categories.find(category);
     if (found == categories.end()) return data_error(place, absl::StrCat("category_id ", category, " is not in the list of categories"));
-    Region region{{number[0], number[1], number[0] + number[2], number[1] + number[3]}, {found->second}, found->second, {}};
+    Region region{corners, {found->second}, found->second, {}};
     if (!options_.labels.empty()) {
       region.texts.clear();
       for (const auto& [label, text] : options_.labels) {
@@ -104,9 +121,35 @@ class Reader {
     return absl::OkStatus();
   }
 
+  /// The caption of an image that annotations refer to, by its place in Record::captions.
+  struct Grounded {
+    std::size_t caption = 0;
+    std::vector<Phrase> phrases{};
+  };
+
+  /// A box with the characters [[first, last + 1], ...] of the caption that name it: phrases of the caption, and a region whose texts they are.
+  static absl::Status add_grounded(const simdjson::dom::array& spans, const PixelBox& box, const std::string& place, Grounded& grounded, Record& record) {
+    const std::string& caption = record.captions[grounded.caption];
+    Region region{box, {}, "", {}};
+    for (const simdjson::dom::element element : spans) {
+      simdjson::dom::array span;
+      std::int64_t begin = 0, end = 0;
+      if (element.get(span) != simdjson::SUCCESS || span.size() != 2 || span.at(0).get(begin) != simdjson::SUCCESS || span.at(1).get(end) != simdjson::SUCCESS) {
+        return data_error(place, "tokens_positive: expected [[first, last + 1], ...]");
+      }
+      std::vector<Phrase> own;
+      if (const absl::Status added = add_phrase(caption, begin, end, box, own); !added.ok()) return data_error(place, absl::StrCat("tokens_positive: ", added.message()));
+      region.texts.push_back(caption.substr(own[0].begin, own[0].end - own[0].begin));
+      FGVL_RETURN_IF_ERROR(add_phrase(caption, begin, end, box, grounded.phrases));
+    }
+    record.regions.push_back(std::move(region));
+    return absl::OkStatus();
+  }
+
   CocoOptions options_;
   std::filesystem::path root_;
   std::map<std::int64_t, Record> records_;
+  std::map<std::int64_t, Grounded> grounded_;
 };
 
 }  // namespace

@@ -14,6 +14,17 @@ absl::StatusOr<DatasetPtr> opened(const DatasetChoice& choice, const DatasetCont
   return dataset;
 }
 
+/// A tokenizer that fits what the streams write.
+absl::StatusOr<TextPipelinePtr> pipeline_of(absl::StatusOr<TokenizerPtr> tokenizer, const DataConfig& config, const std::vector<Stream>& streams) {
+  if (!tokenizer.ok()) return annotate(tokenizer.status(), "data.tokenizer");
+  for (const Stream& stream : streams) {
+    if (stream.sample.position_tokens && !(*tokenizer)->has_positions()) {
+      return absl::InvalidArgumentError(absl::StrCat("data.streams.", stream.name, ".position_tokens: the vocabulary has no position tokens; set data.tokenizer.options.position_tokens: true"));
+    }
+  }
+  return std::make_shared<TextPipeline>(std::move(*tokenizer), config.tokenizer);
+}
+
 }  // namespace
 
 void visit_fields(config::Visitor& visitor, StreamConfig& config) {
@@ -63,7 +74,7 @@ absl::StatusOr<TextPipelinePtr> make_text_pipeline(const DataConfig& config, con
   if (!config.tokenizer.vocabulary.empty()) {
     absl::StatusOr<TokenizerPtr> tokenizer = open_tokenizer(config.tokenizer);
     if (!tokenizer.ok()) return with_exit_code(annotate(tokenizer.status(), "data.tokenizer"), ExitCode::kData);
-    return std::make_shared<TextPipeline>(std::move(*tokenizer), config.tokenizer);
+    return pipeline_of(std::move(tokenizer), config, streams);
   }
   std::vector<std::string> prepared;
   std::vector<const Dataset*> read;
@@ -79,9 +90,7 @@ absl::StatusOr<TextPipelinePtr> make_text_pipeline(const DataConfig& config, con
   for (const std::string& text : labels) {
     if (const auto caption = prepare_caption(text, config.tokenizer.max_words, config.tokenizer.prepare); caption.ok()) prepared.push_back(*caption);
   }
-  absl::StatusOr<TokenizerPtr> tokenizer = open_tokenizer(config.tokenizer, build_vocabulary(prepared));
-  if (!tokenizer.ok()) return annotate(tokenizer.status(), "data.tokenizer");
-  return std::make_shared<TextPipeline>(std::move(*tokenizer), config.tokenizer);
+  return pipeline_of(open_tokenizer(config.tokenizer, build_vocabulary(prepared)), config, streams);
 }
 
 std::vector<std::string> stream_names(const DataConfig& config) {

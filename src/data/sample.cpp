@@ -32,17 +32,18 @@ void jitter_colours(Tensor& image, const AugmentOptions& augment, const ImageOpt
   }
 }
 
-/// Tokenised and masked; an empty foil text means none.
-absl::StatusOr<SampleText> make_text(const std::string& text, const std::string& foil, const TextPipeline& texts, const View& view, Generator& generator) {
+/// Tokenised and masked, with the positions of `phrases` written out; an empty foil text means none. A foil has the same phrases at the same places, or is left out where they do not stand in it.
+absl::StatusOr<SampleText> make_text(const std::string& text, const std::vector<PlacedPhrase>& phrases, const std::string& foil, const TextPipeline& texts, const View& view, Generator& generator) {
   SampleText made;
   // Words are swapped after preparation, which lower-cases: "Left" is as much a direction as "left".
-  FGVL_ASSIGN_OR_RETURN(const std::string prepared, texts.prepare(text));
+  FGVL_ASSIGN_OR_RETURN(const std::string prepared, texts.prepare(text, phrases));
   made.text = as_seen(prepared, view);
   made.ids = texts.encode(made.text);
   if (made.ids.size() < 2) return absl::InvalidArgumentError("no token is left of the text");
   made.masked = texts.mask(made.ids, generator);
-  if (!foil.empty()) {
-    if (const auto false_text = texts.prepare(foil); false_text.ok() && *false_text != prepared) made.foil_ids = texts.encode(as_seen(*false_text, view));
+  const std::vector<PlacedPhrase> in_foil = found_again(phrases, text, foil);
+  if (!foil.empty() && in_foil.size() == phrases.size()) {
+    if (const auto false_text = texts.prepare(foil, in_foil); false_text.ok() && *false_text != prepared) made.foil_ids = texts.encode(as_seen(*false_text, view));
   }
   return made;
 }
@@ -52,7 +53,19 @@ const std::string* chosen_text(const Region& region, const SampleOptions& option
   return region.texts.empty() ? nullptr : &generator.choose(region.texts);
 }
 
-void add_captions(const Record& record, const SampleOptions& options, const TextPipeline& texts, const View& view, Generator& generator, Sample& sample) {
+/// The phrases of caption `index` that the view shows.
+std::vector<PlacedPhrase> placed_phrases(const Record& record, std::size_t index, const Image& image, const SampleOptions& options, const View& view) {
+  std::vector<PlacedPhrase> placed;
+  if (!options.position_tokens || index >= record.caption_phrases.size()) return placed;
+  for (const Phrase& phrase : record.caption_phrases[index]) {
+    const absl::StatusOr<PixelBox> box = usable_box(phrase.box, image.width, image.height);
+    if (!box.ok()) continue;
+    if (const auto corners = seen_corners(*box, view, options.min_visible_fraction)) placed.push_back({phrase.begin, phrase.end, *corners});
+  }
+  return placed;
+}
+
+void add_captions(const Record& record, const Image& image, const SampleOptions& options, const TextPipeline& texts, const View& view, Generator& generator, Sample& sample) {
   std::vector<std::size_t> order(record.captions.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   generator.shuffle(order);
@@ -60,7 +73,7 @@ void add_captions(const Record& record, const SampleOptions& options, const Text
   for (const std::size_t i : order) {
     if (taken >= options.captions_per_image) break;
     const bool has_foil = options.foils && i < record.caption_foils.size();
-    absl::StatusOr<SampleText> text = make_text(record.captions[i], has_foil ? record.caption_foils[i] : "", texts, view, generator);
+    absl::StatusOr<SampleText> text = make_text(record.captions[i], placed_phrases(record, i, image, options, view), has_foil ? record.caption_foils[i] : "", texts, view, generator);
     if (!text.ok()) {
       sample.problems.push_back({"no_text", absl::StrCat("caption ", i, ": ", text.status().message())});
       continue;
@@ -88,7 +101,9 @@ void add_regions(std::vector<Candidate> candidates, const SampleOptions& options
     if (text == nullptr) continue;
     if (options.max_regions_per_text > 0 && drawn[*text] >= options.max_regions_per_text) continue;
     const std::string foil = options.foils && !candidate.region->foils.empty() ? generator.choose(candidate.region->foils) : "";
-    absl::StatusOr<SampleText> made = make_text(*text, foil, texts, view, generator);
+    std::vector<PlacedPhrase> phrases;
+    if (options.position_tokens && !text->empty()) phrases.push_back({0, text->size(), candidate.corners});
+    absl::StatusOr<SampleText> made = make_text(*text, phrases, foil, texts, view, generator);
     if (!made.ok()) {
       sample.problems.push_back({"no_text", absl::StrCat("\"", *text, "\": ", made.status().message())});
       continue;
@@ -129,6 +144,7 @@ void visit_fields(config::Visitor& visitor, SampleOptions& options) {
   visitor("min_visible_fraction", options.min_visible_fraction, "a region counts when more of its area is inside the window", config::kFraction);
   visitor("foils", options.foils, "deliver texts made false by rule, for foil_matching");
   visitor("labels_only", options.labels_only, "a region's label instead of its texts");
+  visitor("position_tokens", options.position_tokens, "write boxes as position tokens: a region's behind its text, those of a caption's phrases behind each; needs data.tokenizer.options.position_tokens");
   visitor("augment", options.augment, "random changes of the picture");
 }
 
@@ -187,7 +203,7 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
     view = {0, 0, static_cast<double>(image->width), static_cast<double>(image->height), view.flipped_horizontally, view.flipped_vertically};
     candidates = visible(regions, view, options.min_visible_fraction);
   }
-  add_captions(record, options, texts, view, generator, sample);
+  add_captions(record, *image, options, texts, view, generator, sample);
   add_regions(std::move(candidates), options, texts, view, generator, sample);
   if (sample.texts.empty()) {
     sample.problems.push_back({"no_region_left", "no caption and no region of it can be used", true});

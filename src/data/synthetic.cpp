@@ -39,6 +39,7 @@ class SyntheticDataset final : public Dataset {
     record.key = split_ + "-" + std::to_string(index);
     record.place = "synthetic:" + record.key;
     record.image = render(scene, options_.image_size, generator);
+    const double side = static_cast<double>(options_.image_size);
     if (counting) {
       record.captions = {Statement{{scene.objects[0].shape, {}, {}}, {}, {}, *request.same_shape}.text()};
       record.caption_foils = {""};
@@ -47,8 +48,9 @@ class SyntheticDataset final : public Dataset {
       const Statement caption = relating(scene.objects[a], scene.objects[b]);
       record.captions = {caption.text()};
       record.caption_foils = {foil_of(caption, generator).text()};
+      const std::size_t end = record.captions[0].size(), first = Statement{caption.first, {}, {}, {}}.text().size(), second = Statement{caption.second, {}, {}, {}}.text().size();
+      record.caption_phrases = {{{0, first, scene.objects[a].box(side)}, {end - second, end, scene.objects[b].box(side)}}};
     }
-    const double side = static_cast<double>(options_.image_size);
     for (const SceneObject& object : scene.objects) {
       const Statement description{noun(object, true), {}, {}, {}};
       const std::string label = std::string(kColours[object.colour]) + " " + kShapes[object.shape];

@@ -18,11 +18,25 @@ void visit_fields(config::Visitor& visitor, TextOptions& options) {
   visitor("masking", options.masking, "for masked language modelling");
 }
 
+absl::StatusOr<std::string> TextPipeline::prepare(const std::string& text, const std::vector<PlacedPhrase>& phrases) const {
+  return phrases.empty() ? prepare(text) : prepare_with_positions(text, phrases, options_.max_words, options_.prepare);
+}
+
 std::vector<std::int64_t> TextPipeline::encode(const std::string& prepared) const {
   std::vector<std::int64_t> ids = {tokenizer_->cls_id()};
-  const std::vector<std::int64_t> pieces = tokenizer_->ids(prepared);
+  std::vector<std::int64_t> pieces = tokenizer_->ids(prepared);
   const auto room = static_cast<std::size_t>(options_.max_tokens - 1 - (options_.add_sep ? 1 : 0));
-  ids.insert(ids.end(), pieces.begin(), pieces.begin() + static_cast<std::ptrdiff_t>(std::min(room, pieces.size())));
+  if (pieces.size() > room) {
+    // A group of position tokens is whole or not there: the cut moves before one that it would go through.
+    auto end = pieces.begin() + static_cast<std::ptrdiff_t>(room);
+    for (std::ptrdiff_t back = 1; back < kPositionGroup && back <= end - pieces.begin() && tokenizer_->has_positions(); ++back) {
+      if (*(end - back) != tokenizer_->special().position_open) continue;
+      end -= back;
+      break;
+    }
+    pieces.erase(end, pieces.end());
+  }
+  ids.insert(ids.end(), pieces.begin(), pieces.end());
   if (options_.add_sep) ids.push_back(tokenizer_->sep_id());
   return ids;
 }

@@ -17,7 +17,6 @@ namespace {
 constexpr std::size_t kMaxWordCharacters = 100;
 constexpr std::size_t kMaxVocabularyBytes = std::size_t{1} << 24;  // PieceTrie's node numbers
 constexpr std::size_t kFirstPositionLine = 200;                    // [unused200]
-constexpr std::size_t kPositions = 512;
 
 using IdOf = TextMap<std::int32_t>;
 
@@ -105,7 +104,7 @@ class WordPiece final : public Tokenizer {
 
 std::vector<std::string> position_token_names() {
   std::vector<std::string> names = {"@@"};
-  for (std::size_t i = 0; i < kPositions; ++i) names.push_back(absl::StrCat("[pos_", i, "]"));
+  for (std::int64_t i = 0; i < kPositionBins; ++i) names.push_back(absl::StrCat("[pos_", i, "]"));
   names.emplace_back("##");
   return names;
 }
@@ -145,6 +144,11 @@ absl::StatusOr<IdOf> place_position_tokens(std::vector<std::string>& vocabulary,
       vocabulary[static_cast<std::size_t>(unused->second)] = names[i];
     }
   }
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (placed.at(names[i]) != placed.at(names[0]) + static_cast<std::int32_t>(i)) {
+      return absl::InvalidArgumentError(absl::StrCat("vocabulary: the position tokens, or [unused200] to [unused713], must stand in a row; ", names[i], " does not follow ", names[i - 1]));
+    }
+  }
   return placed;
 }
 
@@ -156,10 +160,11 @@ absl::StatusOr<TokenizerPtr> make_tokenizer(const WordPieceOptions& options, std
     if (!id_of.contains(token)) return absl::InvalidArgumentError(absl::StrCat("vocabulary: the token ", std::string(token), " is missing"));
   }
   if (vocabulary[0] != "[PAD]") return absl::InvalidArgumentError("vocabulary: the first token must be [PAD]");
-  const SpecialIds special{.pad = 0, .unknown = id_of.at("[UNK]"), .cls = id_of.at("[CLS]"), .sep = id_of.at("[SEP]"), .mask = id_of.at("[MASK]")};
+  SpecialIds special{.pad = 0, .unknown = id_of.at("[UNK]"), .cls = id_of.at("[CLS]"), .sep = id_of.at("[SEP]"), .mask = id_of.at("[MASK]")};
   IdOf never_split;
   if (options.position_tokens) {
     FGVL_ASSIGN_OR_RETURN(never_split, place_position_tokens(vocabulary, id_of));
+    special.position_open = never_split.at("@@");
   }
   return std::make_shared<WordPiece>(std::move(vocabulary), special, std::move(never_split));
 }

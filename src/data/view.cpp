@@ -26,20 +26,20 @@ std::string with_swapped(const std::string& text, const std::string& a, const st
   return swapped;
 }
 
-/// The part of a box that the view shows, (cx, cy, w, h) in units of the view, and how much of its area that is.
-std::pair<std::array<float, 4>, double> seen_box(const PixelBox& box, const View& view) {
+}  // namespace
+
+std::optional<Corners> seen_corners(const PixelBox& box, const View& view, double min_fraction) {
   double x1 = std::max(box[0], view.x), y1 = std::max(box[1], view.y), x2 = std::min(box[2], view.x + view.width), y2 = std::min(box[3], view.y + view.height);
   const double area = (box[2] - box[0]) * (box[3] - box[1]), shown = std::max(0.0, x2 - x1) * std::max(0.0, y2 - y1);
+  if (!((area > 0 ? shown / area : 0) > min_fraction)) return std::nullopt;
   x1 = (x1 - view.x) / view.width;
   x2 = (x2 - view.x) / view.width;
   y1 = (y1 - view.y) / view.height;
   y2 = (y2 - view.y) / view.height;
   if (view.flipped_horizontally) std::tie(x1, x2) = std::pair(1 - x2, 1 - x1);
   if (view.flipped_vertically) std::tie(y1, y2) = std::pair(1 - y2, 1 - y1);
-  return {{static_cast<float>((x1 + x2) / 2), static_cast<float>((y1 + y2) / 2), static_cast<float>(x2 - x1), static_cast<float>(y2 - y1)}, area > 0 ? shown / area : 0};
+  return Corners{x1, y1, x2, y2};
 }
-
-}  // namespace
 
 std::string as_seen(std::string text, const View& view) {
   if (view.flipped_horizontally) text = with_swapped(text, "left", "right");
@@ -70,8 +70,10 @@ View choose_view(const Image& image, const UsableRegions& regions, const Augment
 std::vector<Candidate> visible(const UsableRegions& regions, const View& view, double min_fraction) {
   std::vector<Candidate> candidates;
   for (const auto& [box, region] : regions) {
-    const auto [seen, fraction] = seen_box(box, view);
-    if (fraction > min_fraction) candidates.push_back({seen, region});
+    const std::optional<Corners> seen = seen_corners(box, view, min_fraction);
+    if (!seen) continue;
+    const auto& [x1, y1, x2, y2] = *seen;
+    candidates.push_back({{static_cast<float>((x1 + x2) / 2), static_cast<float>((y1 + y2) / 2), static_cast<float>(x2 - x1), static_cast<float>(y2 - y1)}, *seen, region});
   }
   return candidates;
 }

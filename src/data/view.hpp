@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,7 +17,8 @@ struct View {
 
 /// A region with its box as the view shows it.
 struct Candidate {
-  std::array<float, 4> box;
+  std::array<float, 4> box;  ///< (cx, cy, w, h) in units of the view
+  Corners corners;           ///< the same, unrounded
   const Region* region;
 };
 
@@ -28,6 +30,9 @@ View choose_view(const Image& image, const UsableRegions& regions, const Augment
 
 /// Regions of which the view shows more than `min_fraction` of the area.
 std::vector<Candidate> visible(const UsableRegions& regions, const View& view, double min_fraction);
+
+/// The part of a box inside the picture that the view shows, if that is more than `min_fraction` of its area.
+std::optional<Corners> seen_corners(const PixelBox& box, const View& view, double min_fraction);
 
 /// A prepared (lower-case) text as true of the view: a flip swaps left and right, or above and below, wherever they stand as whole words.
 std::string as_seen(std::string text, const View& view);

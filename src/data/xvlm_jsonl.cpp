@@ -6,6 +6,7 @@
 #include <simdjson.h>
 
 #include "data/folders.hpp"
+#include "data/phrases.hpp"
 #include "fgvl/data/datasets.hpp"
 
 namespace fgvl::data {
@@ -24,6 +25,17 @@ absl::StatusOr<std::vector<std::string>> texts_of(const simdjson::dom::element& 
     texts.emplace_back(text);
   }
   return texts;
+}
+
+/// A list of exactly N numbers.
+template <class T, std::size_t N>
+bool read_numbers(const simdjson::simdjson_result<simdjson::dom::element>& value, std::array<T, N>& numbers) {
+  simdjson::dom::array list;
+  if (value.get(list) != simdjson::SUCCESS || list.size() != N) return false;
+  for (std::size_t i = 0; i < N; ++i) {
+    if (list.at(i).get(numbers[i]) != simdjson::SUCCESS) return false;
+  }
+  return true;
 }
 
 class XvlmJsonl final : public Dataset {
@@ -56,6 +68,7 @@ class XvlmJsonl final : public Dataset {
       if (!captions.ok()) return data_error(place, absl::StrCat("caption: ", captions.status().message()));
       record.captions = std::move(*captions);
     }
+    FGVL_RETURN_IF_ERROR(read_phrases(root, place, record));
     if (root["elems"].get(value) == simdjson::SUCCESS) {
       simdjson::dom::array elements;
       if (value.get(elements) != simdjson::SUCCESS) return data_error(place, "elems: expected a list");
@@ -75,6 +88,25 @@ class XvlmJsonl final : public Dataset {
       if (!absl::Base64Unescape(absl::string_view(text.data(), text.size()), &record.image_bytes)) return data_error(place, "binary: not valid base64");
     } else {
       return data_error(place, "neither image_rpath nor binary");
+    }
+    return absl::OkStatus();
+  }
+
+  /// "tokens_positive": [[first, last + 1], ...] of the caption's characters and, one each, "bbox_list": [[x1, y1, x2, y2], ...], as PEVL writes them.
+  static absl::Status read_phrases(const simdjson::dom::element& root, const std::string& place, Record& record) {
+    simdjson::dom::array spans, boxes;
+    if (root["tokens_positive"].get(spans) != simdjson::SUCCESS) return absl::OkStatus();
+    if (root["bbox_list"].get(boxes) != simdjson::SUCCESS || boxes.size() != spans.size()) return data_error(place, "tokens_positive: needs a bbox_list of as many boxes");
+    if (record.captions.size() != 1) return data_error(place, absl::StrCat("tokens_positive: needs one caption, not ", record.captions.size()));
+    record.caption_phrases.resize(1);
+    for (std::size_t i = 0; i < spans.size(); ++i) {
+      std::array<std::int64_t, 2> span{};
+      PixelBox box{};
+      if (!read_numbers(spans.at(i), span)) return data_error(place, absl::StrCat("tokens_positive[", i, "]: expected [first, last + 1]"));
+      if (!read_numbers(boxes.at(i), box)) return data_error(place, absl::StrCat("bbox_list[", i, "]: expected [x1, y1, x2, y2]"));
+      if (const absl::Status added = add_phrase(record.captions[0], span[0], span[1], box, record.caption_phrases[0]); !added.ok()) {
+        return data_error(place, absl::StrCat("tokens_positive[", i, "]: ", added.message()));
+      }
     }
     return absl::OkStatus();
   }

@@ -10,6 +10,7 @@
 #include "fgvl/losses/language_model.hpp"
 #include "fgvl/losses/masked_language.hpp"
 #include "fgvl/losses/matching.hpp"
+#include "fgvl/losses/position_tokens.hpp"
 #include "fgvl/losses/region_label_contrastive.hpp"
 
 namespace fgvl::losses {
@@ -137,6 +138,7 @@ std::shared_ptr<TermRegistry> builtin_terms() {
   add("region_label_contrastive", RegionLabelContrastiveOptions{});
   add("matching", MatchingOptions{});
   add("masked_language", MaskedLanguageOptions{});
+  add("position_tokens", PositionTokensOptions{});
   add("language_model", LanguageModelOptions{});
   add("box_regression", BoxRegressionOptions{});
   add("foil_matching", FoilMatchingOptions{});

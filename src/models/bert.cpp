@@ -56,7 +56,7 @@ class BertText final : public TextEncoder, public BertParts {
   Tensor finish(const Tensor& tokens) override { return final_norm_ ? final_norm_(tokens) : tokens; }
 
   Tensor encode(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
-    const PackedTexts texts(mask);
+    const PackedTexts texts(mask, at_padding());
     Tensor tokens = embed(ids, texts, dropout);
     const Tensor additive = additive_mask(mask, tokens.scalar_type());
     for (const auto& layer : layers_) {

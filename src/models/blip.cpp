@@ -30,7 +30,7 @@ class BlipFusion final : public CrossLayers {
   const TextEncoder* shared_text() const override { return context_.text.get(); }
 
   Tensor prepare(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
-    const PackedTexts texts(mask);
+    const PackedTexts texts(mask, at_padding());
     const Tensor tokens = parts_->embed(started_by(encoder_id_, ids), texts, dropout);
     return prepared(tokens, texts, additive_mask(mask, tokens.scalar_type()), layers_, dropout);
   }
@@ -38,7 +38,7 @@ class BlipFusion final : public CrossLayers {
   bool has_decoder() const override { return true; }
 
   Tensor prepare_decoder(const Tensor& ids, const Tensor& mask, Dropout& dropout) override {
-    const PackedTexts texts(mask);
+    const PackedTexts texts(mask, at_padding());
     const Tensor tokens = parts_->embed(started_by(decoder_id_, ids), texts, dropout);
     return prepared(tokens, texts, causal_mask(texts.length(), tokens.options()), decoder_layers_, dropout);
   }

@@ -29,7 +29,7 @@ ProjectedVisuals CrossLayers::project(const Tensor& sequences) {
 }
 
 Tensor CrossLayers::prepare(const Tensor& text, const Tensor& mask, Dropout& dropout) {
-  const PackedTexts texts(mask);
+  const PackedTexts texts(mask, at_padding());
   return prepared(texts.pack(text), texts, additive_mask(mask, text.scalar_type()), layers_, dropout);
 }
 
@@ -63,7 +63,7 @@ Tensor CrossLayers::prepared(const Tensor& tokens, const PackedTexts& texts, con
 CrossLayers::Stream CrossLayers::run_to(std::size_t last, const BertLayers& layers, const Tensor& text_mask, const FusionPairs& pairs, const ProjectedVisuals& visuals, bool with_visuals, Dropout& dropout) const {
   const Bundles bundles = make_bundles(pairs.sequence_index);
   const Tensor visual_mask = visual_mask_of(pairs);
-  PackedTexts texts(pairs.text_mask), in_bundles = texts.bundled(bundles);
+  PackedTexts texts(pairs.text_mask, at_padding()), in_bundles = texts.bundled(bundles);
   Tensor bundle_mask = in_slots(visual_mask, bundles, texts.length()), tokens = texts.pack(pairs.text);
   for (std::size_t i = 0; i <= last; ++i) {
     const PackedTexts before = texts;

@@ -44,7 +44,8 @@ class Repeat final : public Function<Repeat> {
 
 }  // namespace
 
-PackedTexts::PackedTexts(const Tensor& mask) : PackedTexts(mask.size(0), mask.size(1)) {
+PackedTexts::PackedTexts(const Tensor& mask, bool at_padding) : PackedTexts(mask.size(0), mask.size(1)) {
+  if (at_padding) return;
   const Tensor real = mask.flatten();
   const Tensor rows = real.nonzero().squeeze(1);
   if (rows.size(0) == real.size(0)) return;

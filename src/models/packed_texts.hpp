@@ -8,8 +8,8 @@ struct Bundles;
 /// The N texts [N, L] of a batch without their padding. Everything that treats a token by itself computes on the R real tokens alone, [R, D]; attention, to which texts matter, sees them padded.
 class PackedTexts {
  public:
-  /// `mask` [N, L] bool, true on real tokens.
-  explicit PackedTexts(const Tensor& mask);
+  /// `mask` [N, L] bool, true on real tokens. With `at_padding` nothing is left out.
+  explicit PackedTexts(const Tensor& mask, bool at_padding = false);
 
   std::int64_t texts() const { return texts_; }    ///< N
   std::int64_t length() const { return length_; }  ///< L

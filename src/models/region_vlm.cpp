@@ -27,6 +27,7 @@ RegionVlm::RegionVlm(RegionVlmParts parts, const RegionVlmOptions& options, std:
   text = register_module("text_encoder", parts.text);
   fusion = register_module("fusion_encoder", parts.fusion);
   for (Encoder* encoder : std::initializer_list<Encoder*>{vision.get(), text.get(), fusion.get()}) encoder->set_gradient_checkpointing(options.gradient_checkpointing);
+  for (Encoder* encoder : std::initializer_list<Encoder*>{text.get(), fusion.get()}) encoder->set_at_padding(options.at_padding);
   vision_proj = register_module("vision_proj", Linear(torch::nn::LinearOptions(vision->width(), options.embed_dim).bias(options.projection_bias)));
   text_proj = register_module("text_proj", Linear(torch::nn::LinearOptions(text->width(), options.embed_dim).bias(options.projection_bias)));
   if (options.box_head && fusion->width() > 0) bbox_head = register_module("bbox_head", std::make_shared<MlpHead>(fusion->width(), 4, kHeadNormEps));
@@ -47,8 +48,8 @@ void RegionVlm::update_momentum() {
 }
 
 FeatureSpec RegionVlm::spec() const {
-  return {.fusion_width = fusion->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .has_decoder = fusion->has_decoder(),
-          .momentum = options_.momentum ? std::optional(options_.momentum->decay) : std::nullopt, .text_layer_norm_eps = text->layer_norm_eps(),
+  return {.fusion_width = fusion->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .first_position_id = options_.first_position_id, .has_decoder = fusion->has_decoder(),
+          .momentum = options_.momentum ? std::optional(options_.momentum->decay) : std::nullopt, .at_padding = options_.at_padding, .text_layer_norm_eps = text->layer_norm_eps(),
           .head_layer_norm_eps = kHeadNormEps, .initializer_range = options_.initializer_range, .seed = seed_};
 }
 
@@ -76,6 +77,7 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("box_head", config.options.box_head, "whether the model predicts boxes: X-VLM's does, ALBEF's, BLIP's and PEVL's do not");
   visitor("projection_bias", config.options.projection_bias, "whether the projections to the common space add a bias; CLIP's do not");
   visitor("gradient_checkpointing", config.options.gradient_checkpointing, "keep only what goes into each block of the encoders, and compute the rest once more in backward: less memory, more time, the same numbers");
+  visitor("at_padding", config.options.at_padding, "compute padding of texts like tokens, as official codes do; no real token depends on it, but PEVL's distillation (masked_language, reference) does");
   visitor("momentum", config.options.momentum, "momentum encoders: copies that follow the weights slowly, as ALBEF, BLIP and PEVL have them; null: none");
 }
 
@@ -85,7 +87,9 @@ ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uin
     parts.fusion = config.fusion.make({.text_width = parts.text->width(), .vision_width = parts.vision->width(), .text = parts.text, .token_id = text.token_id});
     return parts;
   };
-  return make_region_vlm(make_parts(), config.options, seed, config.options.momentum ? make_parts() : RegionVlmParts());
+  RegionVlmOptions options = config.options;
+  if (text.token_id) options.first_position_id = text.token_id("[pos_0]");
+  return make_region_vlm(make_parts(), options, seed, config.options.momentum ? make_parts() : RegionVlmParts());
 }
 
 ModelInfo describe(const Model& model, std::int64_t tokens) {

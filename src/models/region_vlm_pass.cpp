@@ -12,6 +12,11 @@ namespace {
 
 Tensor unit_rows(const Tensor& rows) { return rows / rows.norm(2, 1, /*keepdim=*/true).clamp_min(1e-12); }
 
+bool asks_for_same(const FusionQuery& a, const FusionQuery& b) {
+  const auto same = [](const Tensor& one, const Tensor& other) { return one.defined() == other.defined() && (!one.defined() || (one.sizes() == other.sizes() && at::equal(one, other))); };
+  return a.text == b.text && a.visual == b.visual && same(a.text_index, b.text_index) && same(a.visual_index, b.visual_index) && same(a.positions, b.positions);
+}
+
 /// Losses and heads compute in full precision, whatever the encoders did.
 Tensor full(const Tensor& value) { return value.scalar_type() == at::kBFloat16 ? value.to(at::kFloat) : value; }
 
@@ -103,10 +108,18 @@ class RegionVlmPass final : public ForwardPass {
   }
 
   Tensor fuse(const FusionQuery& query) override {
+    // Masked words and position tokens ask for the same texts.
+    const bool masked = query.text == TextInput::kMasked;
+    if (masked && masked_fused_.defined() && asks_for_same(query, masked_query_)) return masked_fused_;
     const Fusion fusion = fusion_of(query, prepared(query.text));
     // Keyed by the kind of input, not by the number of calls before: a removed term must not change the dropout of the others.
     Dropout dropout = stage_dropout("fuse", dropout_kind(query));
-    return fused(fusion.pairs, fusion.keys, dropout);
+    const Tensor tokens = fused(fusion.pairs, fusion.keys, dropout);
+    if (masked) {
+      masked_query_ = query;
+      masked_fused_ = tokens;
+    }
+    return tokens;
   }
 
   Tensor decoded(const FusionQuery& query) override {
@@ -294,7 +307,8 @@ class RegionVlmPass final : public ForwardPass {
   std::optional<TextFeatures> text_, masked_text_, foil_text_, label_text_;
   std::optional<ProjectedVisuals> projected_;
   std::array<Tensor, 4> prepared_{}, prepared_for_decoder_{};  ///< by TextInput
-  Tensor matched_, foil_features_, mask_of_all_ranks_;
+  Tensor matched_, foil_features_, mask_of_all_ranks_, masked_fused_;
+  FusionQuery masked_query_{};  ///< that masked_fused_ answers
   std::unique_ptr<ForwardPass> momentum_;
 };
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "data/view.hpp"
 #include "fgvl/data/caption.hpp"
 #include "fgvl/data/image.hpp"
 #include "fgvl/data/masking.hpp"
@@ -64,25 +65,46 @@ TEST_CASE("prepare_caption: every string becomes the reference's, and fails wher
   CHECK(count > 0);
 }
 
-TEST_CASE("wordpiece with position tokens: PEVL's captions become its texts and ids", "[golden]") {
+/// What PEVL makes of an annotation: boxes cut to the picture, resized with it and turned over, in single precision as there.
+std::vector<PlacedPhrase> placed(const Json& line) {
+  const auto width = line["width"].get<double>(), height = line["height"].get<double>();
+  std::vector<PlacedPhrase> phrases;
+  for (std::size_t i = 0; i < line["bbox_list"].size(); ++i) {
+    const auto box = line["bbox_list"][i].get<std::array<double, 4>>();
+    Corners corners{};
+    for (std::size_t c = 0; c < 4; ++c) corners[c] = std::clamp(box[c] / (c % 2 == 0 ? width : height), 0.0, 1.0);
+    if (line["flip"].get<bool>()) corners = {1 - corners[2], corners[1], 1 - corners[0], corners[3]};
+    phrases.push_back({line["tokens_positive"][i][0], line["tokens_positive"][i][1], corners});
+  }
+  return phrases;
+}
+
+TEST_CASE("position tokens: PEVL's annotations become its texts and ids", "[golden]") {
   FGVL_NEEDS_GOLDEN();
   const TokenizerPtr tokenizer = bert({.position_tokens = true});
-  CHECK(tokenizer->vocabulary()[205] == "@@");
+  CHECK(tokenizer->special().position_open == 205);
   CHECK(tokenizer->vocabulary()[206 + 511] == "[pos_511]");
   CHECK(tokenizer->vocabulary()[718] == "##");
+  const TextPipeline texts(tokenizer, TextOptions{.prepare = CaptionStyle::kPevl, .max_words = 200, .max_tokens = 200});
   std::int64_t compared = 0;
   each_line({"tokens_positive", "text"}, [&](const Json& line) {
-    if (!line.contains("ids")) return;  // two lines are of another function
     INFO(line.dump());
-    // The caption has passed pre_caption, which leaves what it made as it is.
-    const std::string text = line["text"];
-    CHECK(prepare_caption(text, 200, CaptionStyle::kPevl).value() == text);
-    std::vector<std::int64_t> ids = tokenizer->ids(text);
-    ids.insert(ids.begin(), tokenizer->cls_id());
-    CHECK(ids == line["ids"].get<std::vector<std::int64_t>>());
+    if (!line.contains("ids")) {  // make_pseudo_pos_seq: a name with its box, or without one that starts at the end of the picture
+      const auto box = line["bbox"].get<std::array<double, 4>>();
+      const double width = line["img_w"], height = line["img_h"];
+      const std::string name = line["name"];
+      const auto usable = usable_box(box, static_cast<std::int64_t>(width), static_cast<std::int64_t>(height));
+      const std::string ours = usable.ok() ? texts.prepare(name, {{0, name.size(), {box[0] / width, box[1] / height, box[2] / width, box[3] / height}}}).value() : name;
+      CHECK(ours == prepare_caption(line["text"].get<std::string>(), 200, CaptionStyle::kPevl).value());
+      ++compared;
+      return;
+    }
+    const std::string text = as_seen(texts.prepare(line["caption"].get<std::string>(), placed(line)).value(), {.flipped_horizontally = line["flip"].get<bool>()});
+    CHECK(text == line["text"].get<std::string>());
+    CHECK(texts.encode(text) == line["ids"].get<std::vector<std::int64_t>>());
     ++compared;
   });
-  std::cout << "position tokens: " << compared << " captions compared" << std::endl;
+  std::cout << "position tokens: " << compared << " annotations compared" << std::endl;
   CHECK(compared > 0);
 }
 

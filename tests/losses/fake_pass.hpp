@@ -41,6 +41,7 @@ class FakePass : public ForwardPass {
     return predicted.index_select(0, text_index);
   }
   const Tensor& word_embedding() const override { return word_embedding_; }
+  void set_word_embedding(const Tensor& table) { word_embedding_ = table; }
   bool training() const override { return true; }
   Generator generator(std::string_view purpose) const override { return Generator({.seed = seed, .purpose = purpose}); }
   Collective& collective() const override { return *ranks; }

@@ -6,12 +6,17 @@
 
 namespace fgvl {
 
+/// Bins of a side of the picture that position tokens tell apart (PEVL, arXiv 2205.11169).
+inline constexpr std::int64_t kPositionBins = 512;
+
 /// What a model promises about its features; the heads of loss terms are sized from it.
 struct FeatureSpec {
   std::int64_t fusion_width = 0;  ///< D: width of fused tokens, and of the word embedding; 0: the model has no fusion.
   std::int64_t embed_dim = 0;     ///< E: width of the L2-normalised features.
   std::int64_t vocab_size = 0;    ///< V: rows of the word embedding.
+  std::int64_t first_position_id = -1;  ///< id of [pos_0], the first of kPositionBins position tokens in a row; -1: the vocabulary has none
   bool has_decoder = false;       ///< ForwardPass::decoded() works
+  bool at_padding = false;        ///< fused tokens are computed at padding too, as the official codes do; false: they are 0 there
   std::optional<double> momentum{};  ///< ForwardPass::momentum() works: the share of itself that a momentum weight keeps in an update; what terms keep momentum copies of follows it too
   double text_layer_norm_eps = 1e-12;  ///< used by heads that belong to the text encoder (MLM), as BERT does.
   double head_layer_norm_eps = 1e-5;   ///< used by MLP heads (ITM, box), as X-VLM does.

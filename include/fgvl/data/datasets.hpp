@@ -19,6 +19,7 @@ struct DatasetContext {
 std::vector<std::int64_t> split_indices(std::int64_t count, Split split, std::int64_t held_out_every);
 
 /// X-VLM's region and caption lines: {"image_rpath": path | "binary": base64, "caption": text or list, "elems": [{"caption", "bb": [x, y, w, h], "attributes"}]}.
+/// A line with one caption may say which of its characters name which box, as PEVL's files do: "tokens_positive": [[first, last + 1], ...], "bbox_list": [[x1, y1, x2, y2], ...].
 struct XvlmJsonlOptions {
   std::string file = "regions.jsonl";   ///< relative to root
   std::string image_root{};             ///< relative to root
@@ -38,7 +39,8 @@ struct VocOptions {
 void visit_fields(config::Visitor& visitor, VocOptions& options);
 absl::StatusOr<DatasetPtr> open_dataset(const VocOptions& options, const DatasetContext& context);
 
-/// COCO instances and captions. Crowd annotations are left out.
+/// COCO instances and captions. Crowd annotations are left out. MDETR's files (arXiv 2104.12763) are read as well: there an image has a "caption", and an annotation's "tokens_positive" [[first, last + 1], ...]
+/// says which of its characters name the box.
 struct CocoOptions {
   std::string instances = "instances.json";  ///< relative to root; empty: none
   std::string captions{};                    ///< relative to root; empty: none

@@ -8,9 +8,16 @@
 
 namespace fgvl::data {
 
-/// Whole-word and span masking for MLM, as X-VLM (dataset/pretrain_dataset.py TextMaskingGenerator).
+/// Which tokens are masked: a share of a text's tokens, whole words and spans, as X-VLM (dataset/pretrain_dataset.py TextMaskingGenerator) | each token by itself with the same probability, as BERT, ALBEF
+/// and PEVL (models/model_pretrain.py mask); max_masks, spans and whole words then mean nothing, and a text may have no mask at all.
+enum class MaskingScheme { kSpans, kTokens };
+config::EnumNames<MaskingScheme> enum_names(MaskingScheme);
+
+/// Masking for MLM. With position tokens (Tokenizer::has_positions) either scheme leaves [pos_0] to [pos_511] alone and does not count them, and 1 to 4 of the four in each group, equally likely, are masked
+/// beside, as PEVL does; @@ and ## are tokens like others.
 struct MaskingOptions {
-  double probability = 0.25;           ///< share of the tokens of a text that is masked; 0: no masking
+  MaskingScheme scheme = MaskingScheme::kSpans;
+  double probability = 0.25;           ///< share of the tokens of a text that is masked; 0: no masking, of position tokens neither
   std::int64_t max_masks = 8;
   double span_probability = 0.2;       ///< of masking a span instead of one token
   std::int64_t max_span = 3;           ///< tokens; a span has 2 to max_span

@@ -18,6 +18,12 @@ struct Region {
   std::vector<std::string> foils{};  ///< texts made false by rule, for this region; one is drawn a visit
 };
 
+/// Words of a caption with the box of what they name.
+struct Phrase {
+  std::size_t begin = 0, end = 0;  ///< bytes [begin, end) of the caption
+  PixelBox box{};
+};
+
 /// One annotated picture as read from a file; nothing is decoded yet.
 struct Record {
   std::string key{};         ///< unique in its dataset; what skipped.jsonl and reports name
@@ -27,6 +33,7 @@ struct Record {
   Tensor image{};            ///< [3, H, W] uint8, for generated pictures; undefined elsewhere
   std::vector<std::string> captions{};
   std::vector<std::string> caption_foils{};  ///< foil i of caption i; empty, or as long as captions ("" where there is none)
+  std::vector<std::vector<Phrase>> caption_phrases{};  ///< of caption i; empty, or as long as captions
   std::vector<Region> regions{};
 };
 

@@ -42,6 +42,7 @@ struct SampleOptions {
   double min_visible_fraction = 0.5;      ///< a region counts when more than this part of its area is inside the window (X-VLM's min_perc_in_image, strict)
   bool foils = false;                     ///< deliver foils of the drawn texts
   bool labels_only = false;               ///< a region's label instead of its texts
+  bool position_tokens = false;           ///< write its box behind a region's text, and their boxes behind a caption's phrases, as PEVL does; the vocabulary must have position tokens
   AugmentOptions augment{};
 };
 void visit_fields(config::Visitor& visitor, SampleOptions& options);

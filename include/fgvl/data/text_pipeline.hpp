@@ -6,6 +6,7 @@
 
 #include "fgvl/data/caption.hpp"
 #include "fgvl/data/masking.hpp"
+#include "fgvl/data/position_text.hpp"
 #include "fgvl/data/tokenizers.hpp"
 
 namespace fgvl::data {
@@ -28,7 +29,9 @@ class TextPipeline {
   TextPipeline(TokenizerPtr tokenizer, TextOptions options) : tokenizer_(std::move(tokenizer)), options_(std::move(options)) {}
 
   absl::StatusOr<std::string> prepare(const std::string& text) const { return prepare_caption(text, options_.max_words, options_.prepare); }
-  /// `prepared` text -> [CLS] + pieces (+ [SEP]), cut to max_tokens.
+  /// The same with position groups behind `phrases`: prepare_with_positions().
+  absl::StatusOr<std::string> prepare(const std::string& text, const std::vector<PlacedPhrase>& phrases) const;
+  /// `prepared` text -> [CLS] + pieces (+ [SEP]), cut to max_tokens, before a position group that would be cut.
   std::vector<std::int64_t> encode(const std::string& prepared) const;
   MaskedText mask(const std::vector<std::int64_t>& ids, Generator& generator) const { return mask_text(ids, *tokenizer_, options_.masking, generator); }
   const Tokenizer& tokenizer() const { return *tokenizer_; }

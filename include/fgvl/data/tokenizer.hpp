@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "fgvl/core/features.hpp"
+
 namespace fgvl::data {
 
 /// Ids with a meaning of their own; -1: the vocabulary has no such token.
@@ -15,6 +17,7 @@ struct SpecialIds {
   std::int64_t cls = -1;      ///< starts a text: [CLS], <s>, <start_of_text>
   std::int64_t sep = -1;      ///< ends a text: [SEP], </s>, <end_of_text>
   std::int64_t mask = -1;     ///< [MASK], <mask>
+  std::int64_t position_open = -1;  ///< @@, followed in a row by [pos_0] to [pos_511] and ## (PEVL)
 };
 
 /// From texts (UTF-8; what is malformed counts as U+FFFD) to token ids and back. Immutable: all threads may share one.
@@ -45,6 +48,9 @@ class Tokenizer {
   std::int64_t cls_id() const { return special_.cls; }
   std::int64_t sep_id() const { return special_.sep; }
   std::int64_t mask_id() const { return special_.mask; }
+  bool has_positions() const { return special_.position_open >= 0; }
+  /// Whether `id` is one of [pos_0] to [pos_511].
+  bool is_position(std::int64_t id) const { return has_positions() && id > special_.position_open && id <= special_.position_open + kPositionBins; }
 
  protected:
   Tokenizer(std::vector<std::string> vocabulary, const SpecialIds& special) : vocabulary_(std::move(vocabulary)), special_(special) {}

@@ -22,7 +22,7 @@ struct TokenizerFiles {
 /// Vocabulary: one token a line; [PAD] (id 0), [UNK], [CLS], [SEP] and [MASK] must be there.
 struct WordPieceOptions {
   /// PEVL's vocabulary (arXiv 2205.11169): `@@`, `[pos_0]` to `[pos_511]` and `##`, written as words of their own, are tokens that nothing splits. They take the
-  /// places of [unused200] to [unused713]; a vocabulary without those gets them at its end, one that has them already stays as it is.
+  /// places of [unused200] to [unused713]; a vocabulary without those gets them at its end, one that has them already stays as it is. Their ids must be in a row.
   bool position_tokens = false;
 };
 void visit_fields(config::Visitor& visitor, WordPieceOptions& options);

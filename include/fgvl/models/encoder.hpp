@@ -11,8 +11,12 @@ class Encoder : public torch::nn::Module {
   void set_gradient_checkpointing(bool on) { gradient_checkpointing_ = on; }
   bool gradient_checkpointing() const { return gradient_checkpointing_; }
 
+  /// Text and fusion encoders compute padding like tokens, as the official codes do, instead of leaving it out; no real token depends on it. For losses that, by mistake, read it (PEVL).
+  void set_at_padding(bool on) { at_padding_ = on; }
+  bool at_padding() const { return at_padding_; }
+
  private:
-  bool gradient_checkpointing_ = false;
+  bool gradient_checkpointing_ = false, at_padding_ = false;
 };
 
 }  // namespace fgvl::models

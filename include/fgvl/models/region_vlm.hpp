@@ -32,6 +32,8 @@ struct RegionVlmOptions {
   bool projection_bias = true;                   ///< of vision_proj and text_proj; CLIP's have none
   bool gradient_checkpointing = false;           ///< of all three encoders; see Encoder
   std::optional<MomentumOptions> momentum{};     ///< absent: no momentum encoders
+  bool at_padding = false;                       ///< of text and fusion encoder; see Encoder
+  std::int64_t first_position_id = -1;           ///< FeatureSpec::first_position_id; make_model() has it from the vocabulary
 };
 
 /// An X-VLM-style model: three encoders, projections to the common space (`vision_proj`, `text_proj`) and, with fusion and unless switched off, a box head (`bbox_head`).
