@@ -1,0 +1,222 @@
+// The kernels of src/losses/cuda without a GPU: their launch geometry, and their source run by cuda_emulation.hpp.
+#include <torch/torch.h>
+
+#include "losses/cuda/kernels.hpp"
+#include "losses/cuda/tiled_losses.hpp"
+#include "losses/emulated_order.hpp"
+#include "losses/full_matrix.hpp"
+#include "losses/guarded_memory.hpp"
+#include "support/catch.hpp"
+
+namespace fgvl::losses::cuda {
+
+// There is no stream: tensors of these tests are on the CPU.
+CUstream_st* current_stream(const Tensor&) { return nullptr; }
+
+namespace {
+
+struct Sizes {
+  std::int64_t queries, keys, width;
+};
+
+Tensor vectors(std::int64_t count, std::int64_t width, int seed, at::ScalarType dtype) {
+  torch::manual_seed(seed);
+  return torch::nn::functional::normalize(torch::randn({count, width}, torch::kFloat64), torch::nn::functional::NormalizeFuncOptions().dim(1)).to(dtype);
+}
+
+/// Ids of which many occur twice or not at all on the other side, and groups of which some rules speak, once of a pair that is both positive and ignored.
+PairRules rules_of(const Sizes& sizes, int seed) {
+  torch::manual_seed(seed);
+  const std::int64_t names = std::max<std::int64_t>(2, sizes.queries * 2 / 3);
+  const auto any = [](std::int64_t below, std::int64_t count) { return torch::randint(below, {count}, torch::kInt64); };
+  PairRules rules{any(names, sizes.queries) * 7 - 3, any(names, sizes.keys) * 7 - 3, any(9, sizes.queries) - 4, any(9, sizes.keys) - 4, {}, {}};
+  rules.positive = torch::tensor({{-4, 3}, {0, 0}, {100, 1}, {0, 0}}, torch::kInt64);
+  rules.ignored = torch::tensor({{1, 1}, {-4, 4}, {0, 0}, {2, -3}, {3, -200}, {1, 4}, {-4, -4}}, torch::kInt64);
+  return rules;
+}
+
+/// Largest difference, relative to the largest expected value.
+double difference(const Tensor& value, const Tensor& expected) {
+  REQUIRE(value.sizes() == expected.sizes());
+  if (expected.numel() == 0) return 0;
+  const double scale = std::max(expected.abs().max().item<double>(), 1e-30);
+  const double largest = (value.to(torch::kFloat64) - expected.to(torch::kFloat64)).abs().max().item<double>() / scale;
+  return std::isnan(largest) ? std::numeric_limits<double>::infinity() : largest;
+}
+
+Tensor leaf(const Tensor& value) { return value.detach().clone().set_requires_grad(true); }
+
+/// What bfloat16 costs: inputs are the same, products are exact in float32, and gradients of similarities have 8 bits.
+double tolerance_of(at::ScalarType dtype) { return dtype == torch::kFloat32 ? 1e-5 : 1.0 / 256; }
+double loss_tolerance_of(at::ScalarType) { return 1e-5; }
+
+void check_contrastive(ContrastiveInput input, double tolerance) {
+  ContrastiveInput full = input;
+  input.queries = leaf(input.queries), input.keys = leaf(input.keys), input.temperature = leaf(input.temperature);
+  full.queries = leaf(full.queries.to(torch::kFloat64)), full.keys = leaf(full.keys.to(torch::kFloat64)), full.temperature = leaf(full.temperature.to(torch::kFloat64));
+  const auto total = [](const ContrastiveLosses& losses) {  // a weight of its own for each row
+    Tensor sum = (losses.to_keys * torch::linspace(0.5, 2, losses.to_keys.size(0))).sum();
+    if (losses.to_queries.defined()) sum = sum + (losses.to_queries * torch::linspace(1, 3, losses.to_queries.size(0))).sum();
+    return sum;
+  };
+  const ContrastiveLosses losses = tiled_contrastive(input), expected = test::full_contrastive(full);
+  CHECK(losses.to_keys.scalar_type() == torch::kFloat32);
+  CHECK(difference(losses.to_keys, expected.to_keys) < loss_tolerance_of(input.queries.scalar_type()));
+  CHECK(losses.to_queries.defined() == input.both);
+  if (input.both) CHECK(difference(losses.to_queries, expected.to_queries) < loss_tolerance_of(input.queries.scalar_type()));
+  total(losses).backward();
+  total(expected).backward();
+  CHECK(difference(input.queries.grad(), full.queries.grad()) < tolerance);
+  CHECK(difference(input.keys.grad(), full.keys.grad()) < tolerance);
+  // Relative to what its sum is made of, where it cancels.
+  const double parts = (full.queries.grad() * full.queries).abs().sum().item<double>() / full.temperature.item<double>();
+  CHECK(std::abs(input.temperature.grad().item<double>() - full.temperature.grad().item<double>()) <= 1e-5 * std::max(parts, 1e-30));
+}
+
+ContrastiveInput contrastive_input(const Sizes& sizes, at::ScalarType dtype, double temperature = 0.07) {
+  return {.queries = vectors(sizes.queries, sizes.width, 1, dtype), .keys = vectors(sizes.keys, sizes.width, 2, dtype), .temperature = torch::tensor(temperature, torch::kFloat32),
+          .pairs = rules_of(sizes, 3)};
+}
+
+const std::vector<Sizes> kSizes{{1, 1, 1}, {1, 3, 5}, {3, 2, 64}, {64, 64, 32}, {65, 64, 33}, {63, 65, 8}, {70, 130, 40}, {129, 1, 68}, {2, 200, 16}, {20, 70, 300}};
+
+TEST_CASE("cuda geometry: every row, column and component has one block, within what CUDA allows", "[cuda]") {
+  const std::vector<std::int64_t> counts{1, 2, 63, 64, 65, 1000, 4096, 65535, 65536, 65537, 1 << 20}, widths{1, 64, 255, 256, 257, 512, 2048};
+  for (const std::int64_t rows : counts) {
+    for (const std::int64_t columns : counts) {
+      for (const std::int64_t width : widths) {
+        CAPTURE(rows, columns, width);
+        for (const Geometry& geometry : {statistics_geometry(rows, columns), gradient_geometry(rows, columns, width)}) {
+          const std::int64_t tiles = (columns + kTile - 1) / kTile;
+          REQUIRE(geometry.row_tiles * kTile >= rows);
+          REQUIRE((geometry.row_tiles - 1) * kTile < rows);
+          REQUIRE(geometry.splits * geometry.tiles_per_split >= tiles);
+          REQUIRE((geometry.splits - 1) * geometry.tiles_per_split < tiles);  // no block without work
+          REQUIRE((geometry.row_tiles <= 2147483647 && geometry.splits <= 65535 && geometry.slices <= 65535));
+        }
+        const Geometry gradient = gradient_geometry(rows, columns, width);
+        REQUIRE((gradient.slices * kSlice >= width && (gradient.slices - 1) * kSlice < width));
+        REQUIRE(gradient.partials == gradient.splits * rows * width);
+        REQUIRE((rows * width + kThreads - 1) / kThreads <= 2147483647);  // blocks that add the splits
+        // Scratch memory is bounded: beyond the gradient itself no more than 512 blocks hold.
+        REQUIRE(gradient.partials <= rows * width + std::int64_t{512} * kTile * kSlice);
+        REQUIRE(statistics_geometry(rows, columns).partials <= kStatistics * (rows + std::int64_t{512} * kTile));
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda contrastive, emulated: losses and gradients are those of the full matrix in float64", "[cuda]") {
+  const test::GuardedMemory guards;
+  for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+    for (const Sizes& sizes : kSizes) {
+      for (const bool both : {false, true}) {
+        CAPTURE(dtype, sizes.queries, sizes.keys, sizes.width, both);
+        ContrastiveInput input = contrastive_input(sizes, dtype);
+        input.both = both;
+        check_contrastive(input, tolerance_of(dtype));
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda contrastive, emulated: a queue and soft targets", "[cuda]") {
+  const test::GuardedMemory guards;
+  for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+    for (const Sizes& sizes : {Sizes{5, 70, 24}, Sizes{66, 67, 20}, Sizes{3, 129, 260}}) {
+      for (const bool own_keys : {false, true}) {
+        for (const double alpha : {0.0, 0.4, 1.0}) {
+          CAPTURE(dtype, sizes.queries, sizes.keys, sizes.width, own_keys, alpha);
+          ContrastiveInput input = contrastive_input(sizes, dtype);
+          input.queue = input.keys.slice(0, sizes.keys / 3).clone();
+          input.keys = input.keys.slice(0, 0, sizes.keys / 3).clone();
+          input.soft = {alpha, vectors(sizes.queries, sizes.width, 4, dtype), own_keys ? Tensor() : vectors(sizes.keys, sizes.width, 5, dtype)};
+          check_contrastive(input, tolerance_of(dtype));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda contrastive, emulated: the order in which threads run changes nothing, bit for bit", "[cuda]") {
+  const Sizes sizes{70, 130, 40};
+  for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+    std::vector<Tensor> results;
+    for (const bool backward : {false, true}) {
+      const test::ThreadsBackward order(backward);
+      ContrastiveInput input = contrastive_input(sizes, dtype);
+      input.both = true;
+      input.queries = leaf(input.queries), input.keys = leaf(input.keys), input.temperature = leaf(input.temperature);
+      const ContrastiveLosses losses = tiled_contrastive(input);
+      (losses.to_keys.sum() + losses.to_queries.sum()).backward();
+      for (const Tensor& result : {losses.to_keys, losses.to_queries, input.queries.grad(), input.keys.grad(), input.temperature.grad()}) results.push_back(result.detach());
+    }
+    for (std::size_t i = 0; i < results.size() / 2; ++i) CHECK(torch::equal(results[i], results[i + results.size() / 2]));
+  }
+}
+
+TEST_CASE("cuda contrastive, emulated: saturated logits, zero vectors and rows without a pair", "[cuda]") {
+  const test::GuardedMemory guards;
+  for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+    ContrastiveInput input = contrastive_input({40, 75, 24}, dtype, 0.001);
+    input.queries[3].zero_();
+    input.keys[70].zero_();
+    input.queries[5] = input.queries[5] * 50;  // logits of some 10^4, whose exponentials no float32 holds
+    input.both = true;
+    check_contrastive(input, tolerance_of(dtype));
+    // Everything is ignored or absent: losses and gradients are 0, not NaN.
+    input.pairs = {torch::arange(40), torch::arange(75) + 1000, torch::zeros(40, torch::kInt64), torch::zeros(75, torch::kInt64), {}, torch::zeros({1, 2}, torch::kInt64)};
+    input.queries = leaf(input.queries), input.keys = leaf(input.keys);
+    const ContrastiveLosses losses = tiled_contrastive(input);
+    (losses.to_keys.sum() + losses.to_queries.sum()).backward();
+    for (const Tensor& zero : {losses.to_keys, losses.to_queries, input.queries.grad(), input.keys.grad()}) CHECK(zero.abs().max().item<double>() == 0);
+  }
+}
+
+TEST_CASE("cuda contrastive, emulated: blocks that have several tiles of columns", "[cuda]") {
+  // More tiles of rows than there are blocks, so that one block goes along all columns; with keys as the rows, splits have several tiles.
+  const Sizes sizes{64 * 512 + 1, 130, 4};
+  ContrastiveInput input = contrastive_input(sizes, torch::kFloat32);
+  REQUIRE((statistics_geometry(sizes.queries, sizes.keys).tiles_per_split == 3 && statistics_geometry(sizes.keys, sizes.queries).tiles_per_split > 1));
+  input.pairs = {torch::arange(sizes.queries) % 500, torch::arange(sizes.keys), {}, {}, {}, {}};
+  input.both = true;
+  check_contrastive(input, 2e-5);  // a key's gradient is a float32 sum over 32769 queries
+}
+
+TEST_CASE("cuda contrastive, emulated: only what needs a gradient gets one, and none of second order", "[cuda]") {
+  ContrastiveInput input = contrastive_input({5, 6, 8}, torch::kFloat32);
+  input.temperature.set_requires_grad(true);
+  tiled_contrastive(input).to_keys.sum().backward();
+  CHECK(input.temperature.grad().defined());
+  input.keys = leaf(input.keys);
+  tiled_contrastive(input).to_keys.sum().backward();
+  CHECK(input.keys.grad().defined());
+  CHECK_FALSE(input.queries.grad().defined());
+  CHECK_THROWS_WITH(torch::autograd::grad({tiled_contrastive(input).to_keys.sum()}, {input.keys}, {}, true, true), Catch::Contains("differentiable once"));
+}
+
+TEST_CASE("cuda sigmoid, emulated: losses and gradients are those of the full matrix in float64", "[cuda]") {
+  const test::GuardedMemory guards;
+  for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+    for (const Sizes& sizes : kSizes) {
+      for (const double scale : {10.0, 3000.0}) {
+        CAPTURE(dtype, sizes.queries, sizes.keys, sizes.width, scale);
+        SigmoidInput input{vectors(sizes.queries, sizes.width, 1, dtype), vectors(sizes.keys, sizes.width, 2, dtype), torch::tensor(scale, torch::kFloat32), torch::tensor(-10.0f), rules_of(sizes, 3)};
+        SigmoidInput full{input.queries.to(torch::kFloat64), input.keys.to(torch::kFloat64), input.scale.to(torch::kFloat64), input.bias.to(torch::kFloat64), input.pairs};
+        for (SigmoidInput* each : {&input, &full}) each->queries = leaf(each->queries), each->keys = leaf(each->keys), each->scale = leaf(each->scale), each->bias = leaf(each->bias);
+        const Tensor losses = tiled_sigmoid(input), expected = test::full_sigmoid(full), weight = torch::linspace(0.5, 2, sizes.queries);
+        CHECK(difference(losses, expected) < loss_tolerance_of(dtype));
+        (losses * weight).sum().backward();
+        (expected * weight).sum().backward();
+        CHECK(difference(input.queries.grad(), full.queries.grad()) < tolerance_of(dtype));
+        CHECK(difference(input.keys.grad(), full.keys.grad()) < tolerance_of(dtype));
+        CHECK(difference(input.bias.grad(), full.bias.grad()) < 1e-5);
+        const double parts = (full.queries.grad() * full.queries).abs().sum().item<double>() / scale;
+        CHECK(std::abs(input.scale.grad().item<double>() - full.scale.grad().item<double>()) <= 1e-5 * std::max(parts, 1e-30));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fgvl::losses::cuda
