@@ -65,6 +65,11 @@ std::string line_chart(const std::vector<ChartLine>& lines, const ChartOptions& 
   if (std::isfinite(options.reference)) {
     absl::StrAppendFormat(&svg, "<line class=\"chance\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", kLeft, kWidth - kRight, py(options.reference), py(options.reference));
   }
+  for (const auto& [x, name] : options.marks) {
+    if (x <= 0 || x >= last) continue;
+    absl::StrAppendFormat(&svg, "<line class=\"chance\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"><title>%s, from step %.0f on</title></line><text class=\"axis\" x=\"%.1f\" y=\"%.1f\">%s</text>", px(x), px(x), kTop,
+                          kHeight - kBottom, name, x, px(x) + 3, kTop + 9, name);
+  }
   for (const ChartLine& line : lines) {
     std::string path, dots;
     const auto points = thinned(line.points);

@@ -42,6 +42,12 @@ absl::StatusOr<History> read_history(const std::string& metrics_path) {
         }
       }
     };
+    if (json.contains("gradient_shares") && json["gradient_shares"].is_object()) {
+      for (const auto& [name, value] : json["gradient_shares"].items()) {
+        if (value.is_number()) series_of(history.shares, name).points.emplace_back(step, value.get<double>());
+      }
+    }
+    if (json.contains("stage") && json["stage"].is_string()) history.stages.emplace_back(step, json["stage"].get<std::string>());
     if (json.contains("probe") && json["probe"].is_object()) walk("", json["probe"]);
   }
   return history;

@@ -53,12 +53,27 @@ std::string chart_title(const std::string& name) {
   return escaped(train::metric_text(absl::StrReplaceAll(name, {{"/", " › "}, {"_", " "}})));
 }
 
-std::string charts(const std::vector<ReportArm>& arms, const std::vector<std::string>& names, bool probes, const ChartOptions& options) {
+using Curves = std::vector<Series> History::*;  ///< losses, probes or shares
+
+/// Where the stages of the arms' runs begin; one that several arms have, once.
+std::vector<std::pair<double, std::string>> stage_marks(const std::vector<ReportArm>& arms) {
+  std::vector<std::pair<double, std::string>> marks;
+  for (const ReportArm& arm : arms) {
+    for (const auto& [step, name] : arm.history.stages) {
+      const std::pair<double, std::string> mark{step, escaped(name)};
+      if (std::find(marks.begin(), marks.end(), mark) == marks.end()) marks.push_back(mark);
+    }
+  }
+  return marks;
+}
+
+std::string charts(const std::vector<ReportArm>& arms, const std::vector<std::string>& names, Curves curves, ChartOptions options) {
+  options.marks = stage_marks(arms);
   std::string html = "<div class=\"grid\">";
   for (const std::string& name : names) {
     std::vector<ChartLine> lines;
     for (std::size_t i = 0; i < arms.size(); ++i) {
-      const Series* series = find(probes ? arms[i].history.probes : arms[i].history.losses, name);
+      const Series* series = find(arms[i].history.*curves, name);
       if (series != nullptr && !series->points.empty()) lines.push_back({arms[i].name, arm_colour(i, arms.size()), series->points});
     }
     if (lines.empty()) continue;
@@ -102,10 +117,10 @@ std::string measures(const std::vector<ReportArm>& arms, bool with_rest) {
   return html;
 }
 
-std::vector<std::string> loss_names(const std::vector<ReportArm>& arms) {
+std::vector<std::string> curve_names(const std::vector<ReportArm>& arms, Curves curves) {
   std::vector<std::string> names;
   for (const ReportArm& arm : arms) {
-    for (const Series& series : arm.history.losses) {
+    for (const Series& series : arm.history.*curves) {
       if (std::find(names.begin(), names.end(), series.name) == names.end()) names.push_back(series.name);
     }
   }
@@ -139,11 +154,11 @@ std::string render_report(const ReportContent& content) {
                            "training never showed together. A number is green where an arm leads all others by more than two standard errors.</p>",
                     skill_table(content.arms, skills), "<h2>When it was learned</h2><p>The same share over training steps; the dashed line is chance. Probes during training may use fewer pairs than the last, and then "
                                                        "move by some points by chance. Rest the pointer on a point to read it.</p>",
-                    legend(content.arms), charts(content.arms, names, true, {.low = 0.4, .high = 1.0, .reference = 0.5, .as_percent = true}), measures(content.arms, false));
+                    legend(content.arms), charts(content.arms, names, &History::probes, {.low = 0.4, .high = 1.0, .reference = 0.5, .as_percent = true}), measures(content.arms, false));
   } else if (const std::string tables = measures(content.arms, true); !tables.empty()) {
     absl::StrAppend(&html, "<h2>What was learned</h2>", tables);
     const std::vector<std::string> summaries = summary_names(content.arms);
-    if (!summaries.empty()) absl::StrAppend(&html, "<h2>When it was learned</h2><p>Summaries on held-out data over training steps.</p>", charts(content.arms, summaries, true, {.low = 0.0, .high = 1.0}));
+    if (!summaries.empty()) absl::StrAppend(&html, "<h2>When it was learned</h2><p>Summaries on held-out data over training steps.</p>", charts(content.arms, summaries, &History::probes, {.low = 0.0, .high = 1.0}));
   }
   if (!content.notes.empty()) {
     absl::StrAppend(&html, "<h2>How to read this</h2><ul>");
@@ -151,7 +166,12 @@ std::string render_report(const ReportContent& content) {
     absl::StrAppend(&html, "</ul>");
   }
   if (!content.pictures.empty()) absl::StrAppend(&html, "<h2>Boxes on held-out pictures</h2><p>", escaped(content.pictures_caption), "</p>", picture_grid(content.pictures));
-  absl::StrAppend(&html, "<h2>Losses</h2><p>Each loss as it was logged while training; lower is better. A loss that was not computed has no line.</p>", legend(content.arms), charts(content.arms, loss_names(content.arms), false, {.low = 0.0}));
+  absl::StrAppend(&html, "<h2>Losses</h2><p>Each loss as it was logged while training; lower is better. A loss that was not computed has no line.</p>", legend(content.arms), charts(content.arms, curve_names(content.arms, &History::losses), &History::losses, {.low = 0.0}));
+  if (const std::vector<std::string> terms = curve_names(content.arms, &History::shares); !terms.empty()) {
+    absl::StrAppend(&html, "<h2>Who moves the weights</h2><p>Share of each term in the gradient of the model’s weights: the norm of its weighted gradient over the sum of all terms’ norms. A weight of 1 means little by itself; this is "
+                           "what it does.</p>",
+                    legend(content.arms), charts(content.arms, terms, &History::shares, {.low = 0.0, .high = 1.0, .as_percent = true}));
+  }
   absl::StrAppend(&html, "<h2>Data left out</h2>", skipped_section(content.arms),
                   "<h2>Settings</h2><p>The resolved configuration, complete: saved to a file it repeats the run.</p>");
   for (const auto& [name, yaml] : content.settings) absl::StrAppend(&html, "<details><summary>", escaped(name), "</summary><pre>", escaped(yaml), "</pre></details>");

@@ -175,6 +175,11 @@ class Explainer {
     std::vector<double> pictures;
     double all = 0;
     for (const data::Stream& stream : streams_) all += pictures.emplace_back(weight_in(span, stream.name, stream.weight, changes.streams).at(middle));
+    std::string read;
+    for (std::size_t i = 0; i < streams_.size() && !changes.streams.empty(); ++i) {
+      const Schedule weight = weight_in(span, streams_[i].name, streams_[i].weight, changes.streams);
+      absl::StrAppend(&read, i == 0 ? "  streams here: " : "; ", streams_[i].name, " ", on(weight, begin, end) ? weight.words() : "is not read", i + 1 == streams_.size() ? "\n" : "");
+    }
     for (double& number : pictures) number *= static_cast<double>(config_.data.loader.batch_size * config_.train.accumulate) / all;
 
     Cost whole = cost(terms, pictures);
@@ -194,7 +199,7 @@ class Explainer {
     }
     if (terms.size() > 1) rows.push_back({"shared", "", percent(flops_left, whole.flops), percent(bytes_left, whole.bytes), "what more than one term needs"});
 
-    std::string text = "\n  total = ";
+    std::string text = absl::StrCat(read, "\n  total = ");
     std::string where;
     for (const std::string& term : terms) {
       const bool fixed = weights[term].constant().has_value();
@@ -257,7 +262,8 @@ class Explainer {
 
   std::string footnote() const {
     return absl::StrCat("\n  Measured on ", batches_[0].image_count(), " pictures of each stream and scaled to the batch, in the middle of each stage. FLOP are those of matrix products, convolutions and attention, backward\n"
-                        "  passes included; a multiplication with its addition counts 2. Memory is what lives between forward and backward pass. \"Alone\" is what a step saves without the term;\n"
+                        "  passes included; a multiplication with its addition counts 2. What grows with the square of a batch (similarities of all pairs) is left out of the scaling. Memory is what lives between\n"
+                        "  forward and backward pass. \"Alone\" is what a step saves without the term;\n"
                         "  \"counts\" is what a term's mean runs over (rows, pairs, boxes or tokens), in brackets per picture of each stream.\n");
   }
 

@@ -90,6 +90,7 @@ StageFreezer::StageFreezer(models::Model& model, losses::Criterion& criterion, c
     if (parameter.requires_grad()) trained_.push_back(parameter);
   }
   for (const StageSpan& stage : stages.spans()) enter(stage);
+  for (Tensor& parameter : trained_) parameter.set_requires_grad(true);
 }
 
 void StageFreezer::enter(const StageSpan& stage) {

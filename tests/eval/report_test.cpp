@@ -31,8 +31,26 @@ TEST_CASE("a report is one well-formed file without network, and says what it wa
     INFO(expected);
     CHECK(html.find(expected) != std::string::npos);
   }
+  for (const char* absent : {"Who moves the weights", "from step"}) CHECK(html.find(absent) == std::string::npos);
   test::write(folder / "bad.jsonl", "nonsense\n");
   CHECK_THAT(std::string(read_history((folder / "bad.jsonl").string()).status().message()), Catch::Contains("bad.jsonl:1"));
+}
+
+TEST_CASE("a report of a run with stages marks where each begins, and shows what moves the weights", "[report]") {
+  const auto folder = test::fresh_folder("report_stages");
+  test::write(folder / "metrics.jsonl",
+              "{\"step\":0,\"stage\":\"captions\"}\n{\"step\":1,\"losses\":{\"itc\":2.5}}\n{\"step\":2,\"losses\":{\"itc\":1.5}}\n{\"step\":2,\"gradient_shares\":{\"itc\":0.75,\"mlm\":null},\"gradient_norms\":{\"itc\":3}}\n"
+              "{\"step\":2,\"stage\":\"regions <2>\"}\n{\"step\":4,\"losses\":{\"itc\":1.0}}\n");
+  const History history = read_history((folder / "metrics.jsonl").string()).value();
+  CHECK(history.stages == std::vector<std::pair<double, std::string>>{{0, "captions"}, {2, "regions <2>"}});
+  REQUIRE(history.shares.size() == 1);
+  CHECK(history.shares[0].points == std::vector<std::pair<double, double>>{{2, 0.75}});
+  ReportContent content{.title = "staged", .introduction = ""};
+  content.arms = {{"staged", "", history, {}, 10, 20, {}}};
+  const std::string html = render_report(content);
+  CHECK(pugi::xml_document().load_string(html.c_str()));
+  CHECK_THAT(html, Catch::Contains("<title>regions &lt;2&gt;, from step 2 on</title>") && Catch::Contains("Who moves the weights"));
+  CHECK(html.find("captions, from step 0") == std::string::npos);  // the whole chart is after it
 }
 
 }  // namespace

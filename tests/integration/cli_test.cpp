@@ -47,6 +47,10 @@ TEST_CASE("train, eval and info work on somebody's own pictures, and a resolved 
   INFO(trained.output);
   REQUIRE(trained.code == 0);
   for (const char* file : {"config.yaml", "metrics.jsonl", "report.html", "checkpoints/step_6/manifest.json"}) CHECK(fs::exists(folder / "run" / file));
+  const Outcome explained = fgvl(folder, {"train", "config.yaml", "--out", "explained", "--explain"});
+  CHECK(explained.code == 0);
+  CHECK_THAT(explained.output, Catch::Contains("What config.yaml minimises") && Catch::Contains("total = ") && Catch::Contains("part of the model"));
+  CHECK_FALSE(fs::exists(folder / "explained"));
   const Outcome scored = fgvl(folder, {"eval", "run", "--json", "scores.json"});
   INFO(scored.output);
   REQUIRE(scored.code == 0);

@@ -90,6 +90,7 @@ TEST_CASE("explain: a term that is gone, or rests, runs nothing; stages are told
   CHECK(line_of(text.substr(0, second), "fusion: boxes").empty());
   CHECK_FALSE(line_of(text.substr(second), "fusion: boxes").empty());
   CHECK_THAT(line_of(text.substr(0, second), "itc "), Contains("(captions 1.0)"));
+  CHECK(line_of(text, "streams here:") == "  streams here: captions 1; regions is not read");
 }
 
 /// A user's own term, which asks for fused pairs that none of ours asks for.

@@ -147,8 +147,6 @@ class Visitor {
   virtual bool is_plain_number(std::string_view key, bool now) = 0;
   /// The entry names of the current group: `now`, and for a reader those of its source as well.
   virtual std::vector<std::string> entry_names(const std::vector<std::string>& now) = 0;
-  /// Whether a value that is a number or a group of keys is a number after this visit, given whether it is one now.
-  virtual bool is_plain_number(std::string_view key, bool now) = 0;
 };
 
 }  // namespace fgvl::config

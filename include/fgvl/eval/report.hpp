@@ -19,6 +19,8 @@ struct Series {
 struct History {
   std::vector<Series> losses{};   ///< by loss name
   std::vector<Series> probes{};   ///< by metric name, "/" nested
+  std::vector<Series> shares{};   ///< of the gradient, by term (train.shares_every)
+  std::vector<std::pair<double, std::string>> stages{};  ///< (optimizer steps done before it begins, name)
 };
 absl::StatusOr<History> read_history(const std::string& metrics_path);
 
