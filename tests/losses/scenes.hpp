@@ -13,14 +13,15 @@
 #include "fgvl/losses/language_model.hpp"
 #include "fgvl/losses/masked_language.hpp"
 #include "fgvl/losses/matching.hpp"
+#include "fgvl/losses/position_tokens.hpp"
 #include "fgvl/losses/region_label_contrastive.hpp"
 #include "losses/batch_parts.hpp"
 #include "losses/fake_pass.hpp"
 
 namespace fgvl::test {
 
-constexpr std::int64_t kEmbed = 8, kWords = 7;
-constexpr FeatureSpec kSceneSpec{.fusion_width = kEmbed, .embed_dim = kEmbed, .vocab_size = kWords, .has_decoder = true, .momentum = 0.995, .seed = 11};
+constexpr std::int64_t kEmbed = 8, kFirstPosition = 30, kWords = kFirstPosition + kPositionBins + 2;
+constexpr FeatureSpec kSceneSpec{.fusion_width = kEmbed, .embed_dim = kEmbed, .vocab_size = kWords, .has_decoder = true, .first_position_id = kFirstPosition, .momentum = 0.995, .seed = 11};
 
 /// A batch and what a fake pass says of it, in float64: leaves that losses send gradients to.
 struct Scene {
@@ -36,6 +37,7 @@ struct Scene {
     pass->foil_features = foils;
     pass->label_text_.features = labels;
     pass->momentum_pass = std::make_shared<FakePass>(batch, momentum_visual, momentum_text);
+    for (FakePass* one : {pass.get(), pass->momentum_pass.get()}) one->set_word_embedding(torch::arange(kWords * kEmbed, text.options()).sin().view({kWords, kEmbed}));
     pass->ranks = pass->momentum_pass->ranks = ranks;
     pass->seed = seed;
     return pass;
@@ -87,7 +89,7 @@ inline Scene random_scene(std::uint64_t seed, const SceneOptions& options = {}) 
   scene.text = features.index_select(0, batch.text_key).clone();
   scene.predicted = torch::cat({torch::empty({texts, 2}, at::kDouble).uniform_(0.3, 0.7, tensors), torch::empty({texts, 2}, at::kDouble).uniform_(0.1, 0.6, tensors)}, 1);
   scene.foils = unit_rows(foils, kEmbed, seed * 3 + 3);
-  scene.momentum_visual = torch::nn::functional::normalize(scene.visual + 0.1 * unit_rows(texts, kEmbed, seed * 3 + 4));
+  scene.momentum_visual = unit_rows(texts, kEmbed, seed * 3 + 4);
   scene.momentum_text = scene.text;
   scene.seed = seed;
   scene.labels = torch::zeros({0, kEmbed}, at::kDouble);
@@ -96,7 +98,7 @@ inline Scene random_scene(std::uint64_t seed, const SceneOptions& options = {}) 
     batch.label_ids = torch::ones({4, 2}, torch::kLong);
     batch.label_mask = torch::ones({4, 2}, torch::kBool);
     scene.labels = features.index_select(0, batch.label_key).clone();
-    batch.implied_keys = torch::tensor({{1, 2}, {1, 3}, {2, 3}, {4, options.different_texts + 2}}, torch::kLong);
+    batch.implied_keys = torch::tensor(std::vector<std::int64_t>{1, 2, 1, 3, 2, 3, 4, options.different_texts + 2}, torch::kLong).view({4, 2});
     batch.text_weight = (batch.text_key.to(at::kFloat) + 1) / 4;
   }
   return scene;
@@ -140,6 +142,8 @@ inline std::vector<NamedTerm> every_term() {
   add("contrastive, same_text ignored", ContrastiveOptions{.same_text = SameText::kIgnored});
   add("contrastive, regions, log_scale", ContrastiveOptions{.rows = Rows::kRegion, .temperature = {.kind = TemperatureKind::kLogScale, .init = 0.1}});
   add("region_label_contrastive, implied ignored", RegionLabelContrastiveOptions{.implied = Implied::kIgnored});
+  add("contrastive, soft targets and a queue", ContrastiveOptions{.queue = QueueOptions{.size = 24}, .alpha = 0.4});
+  add("masked_language, distillation", MaskedLanguageOptions{.distillation = DistillationOptions{}});
   add("matching, all ranks", MatchingOptions{.negatives_from = NegativesFrom::kAllRanks});
   add("matching, all ranks, uniform, images", MatchingOptions{.rows = Rows::kImage, .negatives = Negatives::kUniform, .negatives_from = NegativesFrom::kAllRanks, .head = MatchingHead::kLinear});
   add("matching, all ranks, momentum, regions", MatchingOptions{.rows = Rows::kRegion, .floor = 0, .similarity = Similarity::kMomentum, .negatives_from = NegativesFrom::kAllRanks});
@@ -151,10 +155,10 @@ inline std::vector<NamedTerm> every_term() {
   return terms;
 }
 
-/// The term in float64, with the matching term `itm` beside it whose scores terms may read and which itself counts nothing.
+/// The term in float64, with the terms `itm` and `mlm` beside it whose heads terms may read and which themselves count nothing.
 inline std::shared_ptr<losses::Criterion> criterion_of(const NamedTerm& named, std::vector<std::int64_t> streams = {}) {
   auto criterion = std::make_shared<losses::Criterion>(kSceneSpec);
-  criterion->add("itm", losses::MatchingOptions{.negatives = losses::Negatives::kUniform, .negatives_from = losses::NegativesFrom::kAllRanks}, /*weight=*/0.0);
+  criterion->add("itm", losses::MatchingOptions{.negatives = losses::Negatives::kUniform, .negatives_from = losses::NegativesFrom::kAllRanks}, /*weight=*/0.0).add("mlm", losses::MaskedLanguageOptions{}, 0.0);
   losses::LossTermPtr term = named.make();
   initialize(*term, kSceneSpec.seed, kSceneSpec.initializer_range, "term");
   criterion->add("term", std::move(term), 1.0, std::move(streams));
