@@ -15,7 +15,7 @@ namespace fgvl::data {
 namespace {
 
 /// Written behind what is there already, after a space.
-void append(std::string& text, std::string_view more) { absl::StrAppend(&text, text.empty() || more.empty() ? "" : " ", more); }
+void append(std::string& text, const std::string& more) { absl::StrAppend(&text, text.empty() || more.empty() ? "" : " ", more); }
 
 /// Where `phrase` stands in `text` as whole words, if exactly once.
 std::optional<std::size_t> only_place(std::string_view phrase, std::string_view text) {
@@ -53,15 +53,16 @@ absl::StatusOr<std::string> prepare_with_positions(std::string_view text, std::v
   const auto append_words = [&](std::size_t end) {
     const std::string_view written = text.substr(begin, end - begin);
     begin = end;
-    const absl::StatusOr<std::string> all = prepare_caption(written, kAllWords, style);
-    if (!all.ok()) return true;  // nothing but punctuation
-    const std::string_view part = absl::StripAsciiWhitespace(*all);
-    const std::int64_t count = part.empty() ? 0 : 1 + std::count(part.begin(), part.end(), ' ');
+    absl::StatusOr<std::string> part = prepare_caption(written, kAllWords, style);
+    if (!part.ok()) return true;  // nothing but punctuation
+    absl::StripAsciiWhitespace(&*part);
+    const std::int64_t count = part->empty() ? 0 : 1 + std::count(part->begin(), part->end(), ' ');
     const bool fits = count <= max_words - words;
     if (fits) {
-      append(prepared, part);
-    } else if (const auto cut = prepare_caption(written, max_words - words, style); cut.ok()) {
-      append(prepared, absl::StripAsciiWhitespace(*cut));
+      append(prepared, *part);
+    } else if (auto cut = prepare_caption(written, max_words - words, style); cut.ok()) {
+      absl::StripAsciiWhitespace(&*cut);
+      append(prepared, *cut);
     }
     words = std::min(max_words, words + count);
     return fits;

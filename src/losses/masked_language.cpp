@@ -4,13 +4,12 @@
 
 #include "core/linear.hpp"
 #include "core/moving_average.hpp"
+#include "losses/masked_slots.hpp"
 #include "losses/require_fusion.hpp"
 #include "losses/word_head.hpp"
 
 namespace fgvl::losses {
 namespace {
-
-constexpr std::int64_t kIgnoredLabel = -100;
 
 /// BERT's prediction head under its official names: transform.dense, transform.LayerNorm, bias, and decoder where it has its own.
 class Head {
@@ -44,23 +43,37 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
 
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();
-    TORCH_CHECK(batch.masked_ids.defined(), "[masked_language] batch.masked_ids: required, but undefined; switch masking on in the data, or remove this term");
-    const Tensor valid_slots = batch.masked_labels != kIgnoredLabel;
-    const Tensor rows = rows_where(batch, rows_condition(batch, options_.rows, valid_slots.any(1)));
-    if (rows.size(0) == 0) return Loss().part("", 1.0, head_.zero(), 0);
-    const Tensor valid = valid_slots.index_select(0, rows), labels = batch.masked_labels.index_select(0, rows).index({valid});
-    const FusionQuery query{.text = TextInput::kMasked, .text_index = rows, .visual = VisualInput::kRegion, .visual_index = rows, .positions = batch.masked_positions.index_select(0, rows)};
-    const Tensor logits = word_logits(pass.fuse(query).index({valid}), pass.word_embedding());
+    const MaskedSlots slots = masked_slots(batch, rows_where(batch, rows_condition(batch, options_.rows, has_masks(batch, "masked_language"))));
+    if (slots.labels.size(0) == 0) return Loss().part("", 1.0, head_.zero(), 0);
+    const Tensor labels = slots.labels.index({slots.valid});
+    const double alpha = copied_head_ ? options_.distillation->alpha.at(pass.step()) : 0.0;
+    const bool over_tokens = options_.reference && alpha > 0;  // then a slot's distillation needs the logits of its whole text
+    const Tensor of_texts = over_tokens ? logits_of_texts(slots.query, pass) : Tensor();
+    const Tensor logits = over_tokens ? at_slots(of_texts, slots) : word_logits(pass.fuse(slots.query).index({slots.valid}), pass.word_embedding());
     Tensor sum = at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum);
-    if (const double alpha = copied_head_ ? options_.distillation->alpha.at(pass.step()) : 0.0; alpha > 0) {
+    if (alpha > 0) {
       ForwardPass& momentum = pass.momentum();
-      const Tensor opinion = copied_head_->logits(momentum.fuse(query).index({valid}), momentum.word_embedding()).detach().softmax(-1);
-      sum = (1 - alpha) * sum - alpha * (opinion * at::log_softmax(logits, -1)).sum();
+      const Tensor opinion = copied_head_->logits(momentum.fuse(slots.query).index({slots.valid}), momentum.word_embedding()).detach().softmax(-1);
+      const Tensor said = over_tokens ? at_slots(at::log_softmax(of_texts, 1), slots) : at::log_softmax(logits, -1);
+      sum = (1 - alpha) * sum - alpha * (opinion * said).sum();
     }
     return Loss().part("", 1.0, sum, static_cast<double>(labels.size(0)));
   }
 
  private:
+  /// [N, L, V]: of every token of the masked texts, padding too.
+  Tensor logits_of_texts(FusionQuery query, ForwardPass& pass) {
+    query.positions = {};
+    return word_logits(pass.fuse(query), pass.word_embedding());
+  }
+
+  /// [N, L, V] -> [R, V] at the R slots in use.
+  static Tensor at_slots(const Tensor& of_texts, const MaskedSlots& slots) {
+    const Tensor& places = slots.query.positions;
+    const Tensor text = at::arange(of_texts.size(0), places.options()).unsqueeze(1).expand_as(places);
+    return of_texts.index({text.index({slots.valid}), places.index({slots.valid})});
+  }
+
   MaskedLanguageOptions options_;
   double decay_;  ///< FeatureSpec::momentum
   Head head_;
@@ -76,6 +89,7 @@ void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options) {
   visitor("rows", options.rows, "texts of the batch that take part");
   visitor("decoder", options.decoder, "from tokens to words: tied to the word embeddings, as BERT; or a matrix of its own, as X2-VLM with separate encoders");
   visitor("distillation", options.distillation, "targets are in part what momentum encoders say, as ALBEF; null: none. Needs model.momentum");
+  visitor("reference", options.reference, "distil as PEVL: each word's softmax runs over the tokens of a text, padding included, instead of each token's over words. Needs model.at_padding");
 }
 
 void visit_fields(config::Visitor& visitor, DistillationOptions& options) {
@@ -87,6 +101,7 @@ LossTermPtr make_term(const MaskedLanguageOptions& options, const FeatureSpec& s
   TORCH_CHECK(spec.momentum || !options.distillation, "[masked_language] distillation: learns from momentum encoders, and this model has none; add model.momentum, or remove it");
   TORCH_CHECK(!options.distillation || (options.distillation->alpha.min() >= 0 && options.distillation->alpha.max() <= 1), "[masked_language] distillation.alpha: expected shares in [0, 1], got ",
               options.distillation->alpha.words());
+  TORCH_CHECK(!options.reference || spec.at_padding, "[masked_language] reference: PEVL's distillation reads fused tokens at padding, which this model leaves out; set model.at_padding: true, or remove it");
   return std::make_shared<MaskedLanguageTerm>(options, spec);
 }
 

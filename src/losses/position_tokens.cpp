@@ -25,7 +25,7 @@ class PositionTokensTerm final : public LossTerm {
     const RegionBatch& batch = pass.batch();
     TORCH_CHECK(words_ != nullptr, "[position_tokens] used before connect(); add it to a Criterion");
     // All masked texts of its streams, as masked_language asks for them, so that one fusion serves both.
-    const MaskedSlots slots = masked_slots(batch, rows_where(batch, has_masks(batch, "position_tokens")));
+    const MaskedSlots slots = masked_slots(batch, rows_where(batch, rows_condition(batch, options_.rows, has_masks(batch, "position_tokens"))));
     const Tensor labels = slots.labels - first_, positions = slots.valid.logical_and(labels >= 0).logical_and(labels < kPositionBins);
     const Tensor bins = labels.index({positions});
     if (bins.size(0) == 0) return Loss().part("", 1.0, words_->word_logits(at::zeros({0, width_}, pass.word_embedding().options()), pass.word_embedding()).sum(), 0);
@@ -43,6 +43,7 @@ class PositionTokensTerm final : public LossTerm {
 }  // namespace
 
 void visit_fields(config::Visitor& visitor, PositionTokensOptions& options) {
+  visitor("rows", options.rows, "texts of the batch that take part");
   visitor("masked_language", options.masked_language, "name of the masked_language term whose head predicts words");
   visitor("decay", options.decay, "of the target a bin away from the right one, e^-decay; 0.15 in PEVL's pre-training and grounding, 0.25 in its visual relations", config::kNonNegative);
 }

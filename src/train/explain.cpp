@@ -285,6 +285,7 @@ absl::StatusOr<std::string> explain(const RunConfig& given, const std::string& t
   config.probes.clear();
   FGVL_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::make(config, {}));
   FGVL_ASSIGN_OR_RETURN(const std::vector<data::Stream> streams, data::open_streams(config.data, config.data.split));
+  FGVL_ASSIGN_OR_RETURN(const data::LabelsPtr labels, data::make_labels(config.data.labels, *trainer->texts(), streams));
   std::vector<RegionBatch> batches;
   for (data::Stream stream : streams) {
     stream.weight = 1.0;
@@ -292,7 +293,7 @@ absl::StatusOr<std::string> explain(const RunConfig& given, const std::string& t
     options.batch_size = std::min(options.batch_size, kPictures);
     options.workers = 0;
     options.seed = static_cast<std::uint64_t>(config.seed);
-    FGVL_ASSIGN_OR_RETURN(const std::unique_ptr<data::Loader> loader, data::Loader::make({stream}, config.data.image, trainer->texts(), options));
+    FGVL_ASSIGN_OR_RETURN(const std::unique_ptr<data::Loader> loader, data::Loader::make({stream}, config.data.image, trainer->texts(), options, labels));
     FGVL_ASSIGN_OR_RETURN(RegionBatch batch, loader->next());
     // A term that is limited to streams looks for the stream's place in the run.
     batch.text_stream.fill_(static_cast<std::int64_t>(batches.size()));

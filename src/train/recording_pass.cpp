@@ -6,7 +6,7 @@ namespace fgvl::train {
 namespace {
 
 std::string pairs_of(const FusionQuery& query) {
-  const char* text = query.text == TextInput::kText ? "texts" : query.text == TextInput::kMasked ? "masked texts" : "foils";
+  const char* text = query.text == TextInput::kMasked ? "masked texts" : query.text == TextInput::kFoil ? "foils" : "texts";
   return std::string(text) + " x " + (query.visual == VisualInput::kRegion ? "regions" : "pictures");
 }
 
@@ -38,7 +38,8 @@ void RecordingPass::again(const std::string& stage, std::int64_t rows) { run_of(
 
 void RecordingPass::texts(TextInput input) {
   switch (input) {
-    case TextInput::kText: return once("texts", batch().text_count());
+    case TextInput::kText:
+    case TextInput::kAllRanks: return once("texts", batch().text_count());
     case TextInput::kMasked: return once("masked texts", batch().text_count());
     case TextInput::kFoil: return once("foils", batch().foil_ids.size(0));
   }
@@ -90,8 +91,12 @@ ForwardPass& RecordingPass::momentum() {
 Tensor RecordingPass::fuse(const FusionQuery& query) {
   pictures();
   texts(query.text);
-  again("fusion: " + pairs_of(query), query.text_index.size(0));
-  return pass_.fuse(query);
+  Tensor fused = pass_.fuse(query);
+  // What a pass kept of an equal query did not run again.
+  const bool kept = query.text == TextInput::kMasked && masked_.defined() && fused.is_same(masked_);
+  if (query.text == TextInput::kMasked) masked_ = fused;
+  again("fusion: " + pairs_of(query), kept ? 0 : query.text_index.size(0));
+  return fused;
 }
 
 const Tensor& RecordingPass::matched() {

@@ -55,6 +55,7 @@ class RecordingPass final : public ForwardPass {
   std::string prefix_, term_;
   std::vector<StageRun> runs_;
   std::unique_ptr<RecordingPass> momentum_;
+  Tensor masked_{};  ///< the last that fuse() gave for masked texts
 };
 
 }  // namespace fgvl::train

@@ -51,8 +51,9 @@ void add_text(const OfficialModel& official, std::vector<std::string>& overrides
   }
 }
 
-/// The share of the momentum model's opinion in each step of the fixture.
-void add_alpha(const std::string& key, const Json& alpha, std::vector<std::string>& overrides) {
+/// The share of the momentum model's opinion in each step of the fixture; PEVL's has one step and one share.
+void add_alpha(const std::string& key, const Json& shares, std::vector<std::string>& overrides) {
+  const Json alpha = shares.is_array() ? shares : Json::array({shares});
   overrides.push_back(key + "=null");
   Json steps = Json::array();
   for (std::size_t step = 0; step < alpha.size(); ++step) steps.push_back(step);
@@ -98,7 +99,7 @@ OfficialRun prepare_reference(const OfficialModel& official, const Tensors& scen
   OfficialRun run;
   run.negatives = {.visual_for_text = at::zeros_like(in.at("neg_image_idx")), .text_for_visual = at::zeros_like(in.at("neg_text_idx"))};
   const train::RunConfig config = reference_config(official, run.negatives, overrides);
-  const auto token_id = [ids = json.value("special_ids", Json::object())](const std::string& token) -> std::int64_t { return token == "[ENC]" ? ids.value("enc", -1) : token == "[DEC]" ? ids.value("bos_dec", -1) : -1; };
+  const auto token_id = [ids = json.value("special_ids", Json::object())](const std::string& token) -> std::int64_t { return token == "[ENC]" ? ids.value("enc", -1) : token == "[DEC]" ? ids.value("bos_dec", -1) : token == "[pos_0]" ? ids.value("pos_0", -1) : -1; };
   run.model = models::make_model(config.model, {.vocab_size = json["text_config"]["vocab_size"], .token_id = token_id}, /*seed=*/0);
   run.criterion = losses::make_criterion(config.losses, run.model->spec());
   run.grid = json["config"]["image_res"].get<std::int64_t>() / json["config"]["patch_size"].get<std::int64_t>();

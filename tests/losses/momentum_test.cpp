@@ -251,6 +251,7 @@ TEST_CASE("what momentum encoders are needed for is refused without them", "[mom
   CHECK_THROWS_WITH(make_term(ContrastiveOptions{.alpha = 0.1}, without), Catch::Contains("model.momentum"));
   CHECK_THROWS_WITH(make_term(ContrastiveOptions{.alpha = 1.1}, spec_with_momentum()), Catch::Contains("[0, 1]"));
   CHECK_THROWS_WITH(make_term(MaskedLanguageOptions{.distillation = DistillationOptions{}}, without), Catch::Contains("model.momentum"));
+  CHECK_THROWS_WITH(make_term(MaskedLanguageOptions{.distillation = DistillationOptions{}, .reference = true}, spec_with_momentum()), Catch::Contains("model.at_padding"));
   CHECK_NOTHROW(make_term(ContrastiveOptions{}, without));
 }
 

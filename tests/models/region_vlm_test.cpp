@@ -241,6 +241,40 @@ TEST_CASE("bundles: no slot is lost, none mixes sequences, and keys and values a
   CHECK(make_bundles(torch::arange(10)).size == 1);
 }
 
+TEST_CASE("at_padding: padding is computed like a token that no token sees, so that real tokens and features stay what they are", "[models]") {
+  torch::NoGradGuard guard;
+  RegionBatch batch = batch_with(1);
+  batch.text_mask.slice(1, 3).slice(0, 0, 2).fill_(false);
+  batch.text_ids.masked_fill_(batch.text_mask.logical_not(), 0);
+  batch.masked_ids.masked_fill_(batch.text_mask.logical_not(), 0);
+  const auto vision = [] { return make_vision_encoder(VitOptions{.image_size = kImage, .patch_size = kPatch, .width = kWidth, .layers = 1, .heads = 2, .mlp_ratio = 2}); };
+  const ModelPtr without = make(vision()), with = make(vision(), 0, Norm::kPost, false, /*at_padding=*/true);
+  const auto one = without->begin(batch), other = with->begin(batch);
+  const Tensor all = torch::arange(batch.text_count()), real = batch.text_mask, padding = real.logical_not();
+  const FusionQuery query{.text = TextInput::kMasked, .text_index = all, .visual_index = all};
+  const Tensor left_out = one->fuse(query), computed = other->fuse(query);
+  CHECK(at::allclose(left_out.index({real}), computed.index({real}), 1e-5, 1e-6));
+  CHECK(at::allclose(one->text().features, other->text().features, 1e-5, 1e-6));
+  CHECK(left_out.index({padding}).abs().max().item<double>() == 0);
+  CHECK(computed.index({padding}).abs().amax(1).min().item<double>() > 0.1);  // LayerNorm's output
+  CHECK(other->text().embeds.index({padding}).abs().amax(1).min().item<double>() > 0.1);
+  CHECK(with->spec().at_padding);
+}
+
+TEST_CASE("terms that ask for the same masked texts share one fusion", "[models]") {
+  const ModelPtr model = make(false, /*dropout=*/0.1);
+  const RegionBatch batch = batch_with(1);
+  const auto pass = model->begin(batch);
+  const Tensor all = torch::arange(batch.text_count());
+  const auto query = [&](const Tensor& positions) { return FusionQuery{.text = TextInput::kMasked, .text_index = all.clone(), .visual_index = all.clone(), .positions = positions}; };
+  const Tensor once = pass->fuse(query(batch.masked_positions)), again = pass->fuse(query(batch.masked_positions.clone()));
+  CHECK(again.is_same(once));
+  CHECK_FALSE(pass->fuse(query(batch.masked_positions + 1)).is_same(once));
+  CHECK_FALSE(pass->fuse(query({})).is_same(once));
+  // What is kept is what would be computed once more.
+  CHECK(at::equal(model->begin(batch)->fuse(query(batch.masked_positions)), once));
+}
+
 TEST_CASE("weights are a pure function of the seed, and another model's are refused by name", "[models]") {
   const ModelPtr a = make(false), b = make(false), other = make(true);
   for (const auto& entry : a->named_parameters()) CHECK(at::equal(entry.value(), b->named_parameters()[entry.key()]));

@@ -26,11 +26,11 @@ namespace fgvl::models {
 constexpr std::int64_t kImage = 32, kPatch = 8, kGrid = 4, kWidth = 16, kVocabulary = 40;
 
 /// A model of a few thousand weights around `vision`.
-inline ModelPtr make(const VisionEncoderPtr& vision, double dropout = 0, Norm norm = Norm::kPost, bool gradient_checkpointing = false) {
+inline ModelPtr make(const VisionEncoderPtr& vision, double dropout = 0, Norm norm = Norm::kPost, bool gradient_checkpointing = false, bool at_padding = false) {
   const BertOptions text{.width = kWidth, .layers = 1, .heads = 2, .mlp_width = 32, .max_tokens = 8, .dropout = dropout, .attention_dropout = dropout, .norm = norm};
   const BertFusionOptions fusion{.layers = 2, .heads = 2, .mlp_width = 32, .dropout = dropout, .attention_dropout = dropout, .norm = norm};
   return make_region_vlm({vision, make_text_encoder(text, {.vocab_size = kVocabulary}), make_fusion_encoder(fusion, {.text_width = kWidth, .vision_width = kWidth})},
-                         {.embed_dim = 8, .initializer_range = std::nullopt, .gradient_checkpointing = gradient_checkpointing}, /*seed=*/3);
+                         {.embed_dim = 8, .initializer_range = std::nullopt, .gradient_checkpointing = gradient_checkpointing, .at_padding = at_padding}, /*seed=*/3);
 }
 
 inline ModelPtr make(bool clip, double dropout = 0, Norm norm = Norm::kPost) {

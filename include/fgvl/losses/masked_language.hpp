@@ -19,11 +19,14 @@ struct DistillationOptions {
 void visit_fields(config::Visitor& visitor, DistillationOptions& options);
 
 /// Masked language modelling on fused tokens (MLM): BERT's head (arXiv 1810.04805), which is RoBERTa's too; X-VLM models/xbert.py.
-/// The mean runs over masked tokens.
+/// The mean runs over masked tokens; position tokens (PEVL) are tokens like others.
 struct MaskedLanguageOptions {
   Rows rows = Rows::kAll;
   WordDecoder decoder = WordDecoder::kTied;
   std::optional<DistillationOptions> distillation{};  ///< absent: none
+  /// As PEVL (models/PEVL/models/xbert.py:1390): distillation normalises each word over the tokens of a text, padding included, instead of each token over the words. The model must compute padding
+  /// (FeatureSpec::at_padding). Without distillation PEVL does nothing otherwise.
+  bool reference = false;
 };
 void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options);
 

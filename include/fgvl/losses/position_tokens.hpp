@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "fgvl/losses/rows.hpp"
 #include "fgvl/losses/term.hpp"
 
 namespace fgvl::losses {
@@ -9,6 +10,7 @@ namespace fgvl::losses {
 /// bins, some of them are masked, and the model says which they were. A bin beside the right one is less wrong than one far away: the target spreads over all bins. The mean runs over masked position tokens.
 /// PEVL gives this term the weight 2 (postoken_temp); its masked_language counts position tokens as words like others beside.
 struct PositionTokensOptions {
+  Rows rows = Rows::kAll;
   std::string masked_language = "mlm";  ///< name of the masked_language term whose head predicts words
   double decay = 0.15;                  ///< of the target a bin; 0.15 for PEVL's pre-training and grounding, 0.25 for visual relations (exp_decay_ratio)
 };
