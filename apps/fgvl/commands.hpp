@@ -17,6 +17,7 @@ void add_score(CLI::App& app, Command& chosen);
 void add_rank(CLI::App& app, Command& chosen);
 void add_scenes(CLI::App& app, Command& chosen);
 void add_demo(CLI::App& app, Command& chosen);
+void add_data(CLI::App& app, Command& chosen);
 void add_info(CLI::App& app, Command& chosen);
 void add_convert(CLI::App& app, Command& chosen);
 void add_import(CLI::App& app, Command& chosen);

@@ -64,6 +64,7 @@ int run(int argc, char** argv) {
   add_rank(app, chosen);
   add_demo(app, chosen);
   add_scenes(app, chosen);
+  add_data(app, chosen);
   add_info(app, chosen);
   add_convert(app, chosen);
   add_import(app, chosen);
@@ -72,7 +73,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& error) {
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
-      return fail(std::string("no subcommand '") + argv[1] + "'; there are train, eval, ground, score, rank, demo, scenes, info, convert, import and config-reference", ExitCode::kUsage);
+      return fail(std::string("no subcommand '") + argv[1] + "'; there are train, eval, ground, score, rank, demo, scenes, data, info, convert, import and config-reference", ExitCode::kUsage);
     }
     app.exit(error);
     return finish(ExitCode::kUsage);

@@ -39,16 +39,18 @@ struct Loader::Impl {
   struct StreamState {
     Stream stream;
     Order order;
+    FoilRulesPtr rules{};       ///< null: no foil is to be made
     std::int64_t consumed = 0;  ///< positions handed out or skipped
     std::int64_t requested = 0; ///< positions in flight end here
     std::deque<SlotPtr> in_flight{};
   };
 
-  Impl(std::vector<Stream> sources, const ImageOptions& image_options, TextPipelinePtr pipeline, const LoaderOptions& loader_options, LabelsPtr known_labels)
+  Impl(std::vector<Stream> sources, const ImageOptions& image_options, TextPipelinePtr pipeline, const LoaderOptions& loader_options, LabelsPtr known_labels, std::vector<FoilRulesPtr> rules)
       : image(image_options), texts(std::move(pipeline)), options(loader_options), labels(std::move(known_labels)), mixture(weights_of(sources), loader_options) {
-    for (Stream& stream : sources) {
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      Stream& stream = sources[i];
       Order order(options.seed, stream.name, stream.dataset->size(), options.shuffle);
-      streams.push_back({std::move(stream), std::move(order)});
+      streams.push_back({std::move(stream), std::move(order), rules[i]});
     }
     for (std::int64_t i = 0; i < options.workers; ++i) {
       threads.emplace_back([this] { work(); });
@@ -105,7 +107,8 @@ struct Loader::Impl {
     slot.place = record->place;
     const std::string purpose = "sample:" + stream.name;
     slot.sample = make_sample(*record, stream.sample, image, *texts,
-                              {.seed = options.seed, .epoch = static_cast<std::uint64_t>(slot.position / size), .sample = static_cast<std::uint64_t>(slot.position % size), .purpose = purpose});
+                              {.seed = options.seed, .epoch = static_cast<std::uint64_t>(slot.position / size), .sample = static_cast<std::uint64_t>(slot.position % size), .purpose = purpose},
+                              streams[slot.stream].rules.get());
   }
 
   /// Keeps enough samples of a stream on their way.
@@ -220,7 +223,13 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams
     }
   }
   if (options.batch_size <= 0) return absl::InvalidArgumentError("loader: batch_size must be positive");
-  return std::unique_ptr<Loader>(new Loader(std::make_unique<Impl>(std::move(streams), image, std::move(texts), options, std::move(labels))));
+  std::vector<FoilRulesPtr> rules;
+  for (const Stream& stream : streams) {
+    absl::StatusOr<FoilRulesPtr> opened = open_foil_rules(stream.sample, *stream.dataset, *texts);
+    if (!opened.ok()) return annotate(opened.status(), absl::StrCat("stream \"", stream.name, "\": foil_rules.lexicon"));
+    rules.push_back(std::move(*opened));
+  }
+  return std::unique_ptr<Loader>(new Loader(std::make_unique<Impl>(std::move(streams), image, std::move(texts), options, std::move(labels), std::move(rules))));
 }
 
 absl::StatusOr<RegionBatch> Loader::next() {

@@ -32,19 +32,79 @@ void jitter_colours(Tensor& image, const AugmentOptions& augment, const ImageOpt
   }
 }
 
-/// Tokenised and masked, with the positions of `phrases` written out; an empty foil text means none. A foil has the same phrases at the same places, or is left out where they do not stand in it.
-absl::StatusOr<SampleText> make_text(const std::string& text, const std::vector<PlacedPhrase>& phrases, const std::string& foil, const TextPipeline& texts, const View& view, Generator& generator) {
+/// A text of a record.
+struct Source {
+  const std::string& text;
+  std::vector<PlacedPhrase> phrases{};  ///< whose positions are written out
+  std::string given_foil{};             ///< the record's own; empty: none
+  const Region* region = nullptr;       ///< whose text it is; null: a caption
+};
+
+/// Draws the foils of a record's texts, from random numbers of their own: a record's other draws do not depend on its foils.
+class FoilSource {
+ public:
+  FoilSource(const Record& record, const SampleOptions& options, const TextPipeline& texts, const View& view, const GeneratorKey& key, const FoilRules* rules)
+      : record_(record), options_(options), texts_(texts), view_(view), purpose_(absl::StrCat(key.purpose, ":foils")),
+        generator_({.seed = key.seed, .epoch = key.epoch, .sample = key.sample, .purpose = purpose_}), rules_(rules) {
+    TORCH_CHECK(!options.foils || !options.foil_rules.makes_foils() || rules != nullptr, "[make_sample] rules: these options ask for foils that are made; pass what open_foil_rules gives");
+  }
+
+  /// Gives `made`, whose text was `prepared`, its foil, if there is one. Of a text with position tokens only the record's own foil is delivered, with the same phrases at the same places, or left out where
+  /// they do not stand in it.
+  void add_foil(SampleText& made, const std::string& prepared, const Source& source) {
+    if (!options_.foils) return;
+    std::map<FoilKind, std::vector<Foil>> by_kind;
+    if (rules_ != nullptr && source.phrases.empty()) by_kind = rules_->foils(prepared, truth_of(source.region));
+    const std::vector<PlacedPhrase> in_foil = found_again(source.phrases, source.text, source.given_foil);
+    if (!source.given_foil.empty() && options_.foil_rules.kinds.given > 0 && in_foil.size() == source.phrases.size()) {
+      if (const auto foil = texts_.prepare(source.given_foil, in_foil); foil.ok() && *foil != prepared) by_kind[FoilKind::kGiven].push_back({*foil, FoilKind::kGiven});
+    }
+    while (const std::optional<Foil> foil = draw_foil(by_kind, options_.foil_rules.kinds, generator_)) {
+      std::string seen = as_seen(foil->text, view_);
+      std::vector<std::int64_t> ids = texts_.encode(seen);
+      if (foil->kind == FoilKind::kGiven || can_be_told(ids, made.ids)) {
+        made.foil = std::move(seen);
+        made.foil_kind = foil->kind;
+        made.foil_ids = std::move(ids);
+        return;
+      }
+      std::erase_if(by_kind[foil->kind], [&](const Foil& other) { return other.text == foil->text; });
+    }
+  }
+
+ private:
+  /// Texts are cut, and words may be unknown.
+  bool can_be_told(const std::vector<std::int64_t>& foil, const std::vector<std::int64_t>& text) const {
+    const auto unknown = [&](const std::vector<std::int64_t>& ids) { return std::count(ids.begin(), ids.end(), texts_.tokenizer().unknown_id()); };
+    return foil != text && unknown(foil) <= unknown(text);
+  }
+
+  const TrueTexts& truth_of(const Region* region) {
+    const std::int64_t index = region == nullptr ? -1 : region - record_.regions.data();
+    const auto known = truth_.find(index);
+    return known != truth_.end() ? known->second : truth_.emplace(index, true_texts(record_, texts_, index)).first->second;
+  }
+
+  const Record& record_;
+  const SampleOptions& options_;
+  const TextPipeline& texts_;
+  const View& view_;
+  std::string purpose_;
+  Generator generator_;
+  const FoilRules* rules_;
+  std::map<std::int64_t, TrueTexts> truth_;
+};
+
+/// Tokenised and masked, with the positions of its phrases written out.
+absl::StatusOr<SampleText> make_text(const Source& source, FoilSource& foils, const TextPipeline& texts, const View& view, Generator& generator) {
   SampleText made;
   // Words are swapped after preparation, which lower-cases: "Left" is as much a direction as "left".
-  FGVL_ASSIGN_OR_RETURN(const std::string prepared, texts.prepare(text, phrases));
+  FGVL_ASSIGN_OR_RETURN(const std::string prepared, texts.prepare(source.text, source.phrases));
   made.text = as_seen(prepared, view);
   made.ids = texts.encode(made.text);
   if (made.ids.size() < 2) return absl::InvalidArgumentError("no token is left of the text");
   made.masked = texts.mask(made.ids, generator);
-  const std::vector<PlacedPhrase> in_foil = found_again(phrases, text, foil);
-  if (!foil.empty() && in_foil.size() == phrases.size()) {
-    if (const auto false_text = texts.prepare(foil, in_foil); false_text.ok() && *false_text != prepared) made.foil_ids = texts.encode(as_seen(*false_text, view));
-  }
+  foils.add_foil(made, prepared, source);
   return made;
 }
 
@@ -65,7 +125,7 @@ std::vector<PlacedPhrase> placed_phrases(const Record& record, std::size_t index
   return placed;
 }
 
-void add_captions(const Record& record, const Image& image, const SampleOptions& options, const TextPipeline& texts, const View& view, Generator& generator, Sample& sample) {
+void add_captions(const Record& record, const Image& image, const SampleOptions& options, const TextPipeline& texts, const View& view, FoilSource& foils, Generator& generator, Sample& sample) {
   std::vector<std::size_t> order(record.captions.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   generator.shuffle(order);
@@ -73,7 +133,7 @@ void add_captions(const Record& record, const Image& image, const SampleOptions&
   for (const std::size_t i : order) {
     if (taken >= options.captions_per_image) break;
     const bool has_foil = options.foils && i < record.caption_foils.size();
-    absl::StatusOr<SampleText> text = make_text(record.captions[i], placed_phrases(record, i, image, options, view), has_foil ? record.caption_foils[i] : "", texts, view, generator);
+    absl::StatusOr<SampleText> text = make_text({record.captions[i], placed_phrases(record, i, image, options, view), has_foil ? record.caption_foils[i] : ""}, foils, texts, view, generator);
     if (!text.ok()) {
       sample.problems.push_back({"no_text", absl::StrCat("caption ", i, ": ", text.status().message())});
       continue;
@@ -83,7 +143,7 @@ void add_captions(const Record& record, const Image& image, const SampleOptions&
   }
 }
 
-void add_regions(std::vector<Candidate> candidates, const SampleOptions& options, const TextPipeline& texts, const View& view, Generator& generator, Sample& sample) {
+void add_regions(std::vector<Candidate> candidates, const SampleOptions& options, const TextPipeline& texts, const View& view, FoilSource& foils, Generator& generator, Sample& sample) {
   // How many visible regions carry each text: a text that names two cannot be asked for one box.
   std::map<std::string, std::int64_t> carriers;
   for (const Candidate& candidate : candidates) {
@@ -100,10 +160,10 @@ void add_regions(std::vector<Candidate> candidates, const SampleOptions& options
     const std::string* text = chosen_text(*candidate.region, options, generator);
     if (text == nullptr) continue;
     if (options.max_regions_per_text > 0 && drawn[*text] >= options.max_regions_per_text) continue;
-    const std::string foil = options.foils && !candidate.region->foils.empty() ? generator.choose(candidate.region->foils) : "";
+    const std::string given = options.foils && !candidate.region->foils.empty() ? generator.choose(candidate.region->foils) : "";
     std::vector<PlacedPhrase> phrases;
     if (options.position_tokens && !text->empty()) phrases.push_back({0, text->size(), candidate.corners});
-    absl::StatusOr<SampleText> made = make_text(*text, phrases, foil, texts, view, generator);
+    absl::StatusOr<SampleText> made = make_text({*text, std::move(phrases), given, candidate.region}, foils, texts, view, generator);
     if (!made.ok()) {
       sample.problems.push_back({"no_text", absl::StrCat("\"", *text, "\": ", made.status().message())});
       continue;
@@ -143,9 +203,49 @@ void visit_fields(config::Visitor& visitor, SampleOptions& options) {
   visitor("max_regions_per_text", options.max_regions_per_text, "drawn regions that share one text; 0: no limit", {0, 1024});
   visitor("min_visible_fraction", options.min_visible_fraction, "a region counts when more of its area is inside the window", config::kFraction);
   visitor("foils", options.foils, "deliver texts made false by rule, for foil_matching");
+  visitor("foil_rules", options.foil_rules, "which of them; the default is those that the data carry");
+  visitor.check(options.foils || !options.foil_rules.makes_foils(), "foil_rules: foils is false, so that none would be delivered; set foils: true");
   visitor("labels_only", options.labels_only, "a region's label instead of its texts");
   visitor("position_tokens", options.position_tokens, "write boxes as position tokens: a region's behind its text, those of a caption's phrases behind each; needs data.tokenizer.options.position_tokens");
   visitor("augment", options.augment, "random changes of the picture");
+}
+
+absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts) {
+  if (!options.foils || !options.foil_rules.makes_foils()) return FoilRulesPtr();
+  std::vector<std::string> labels;
+  if (options.foil_rules.own_labels && options.foil_rules.kinds.noun > 0 && !dataset.has_closed_texts()) {
+    for (std::int64_t i = 0; i < dataset.size(); ++i) {
+      const absl::StatusOr<Record> record = dataset.get(i);
+      if (!record.ok()) continue;  // counted when the loader meets it
+      for (const Region& region : record->regions) {
+        if (const auto label = texts.prepare(region.label); label.ok()) labels.push_back(*label);
+      }
+    }
+  }
+  return FoilRules::make(options.foil_rules, labels);
+}
+
+TrueTexts true_texts(const Record& record, const TextPipeline& texts, std::int64_t region) {
+  TrueTexts truth;
+  const auto add = [&](const std::string& text, bool is_said, std::int64_t of) {
+    const auto prepared = texts.prepare(text);
+    if (!prepared.ok()) return;
+    truth.add_text(*prepared);
+    if (is_said) truth.add_said(*prepared, of);
+  };
+  for (const std::string& caption : record.captions) add(caption, true, -1);
+  for (std::size_t i = 0; i < record.regions.size(); ++i) {
+    const Region& other = record.regions[i];
+    bool overlaps = true;
+    if (region >= 0) {
+      const PixelBox &a = record.regions[static_cast<std::size_t>(region)].box, &b = other.box;
+      overlaps = std::min(a[2], b[2]) > std::max(a[0], b[0]) && std::min(a[3], b[3]) > std::max(a[1], b[1]);
+    }
+    const bool is_said = overlaps || static_cast<std::int64_t>(i) == region;
+    for (const std::string& text : other.texts) add(text, is_said, static_cast<std::int64_t>(i));
+    if (!other.label.empty()) add(other.label, is_said, static_cast<std::int64_t>(i));
+  }
+  return truth;
 }
 
 absl::StatusOr<Image> record_image(const Record& record) {
@@ -174,7 +274,7 @@ absl::StatusOr<PixelBox> usable_box(const PixelBox& box, std::int64_t width, std
   return cut;
 }
 
-Sample make_sample(const Record& record, const SampleOptions& options, const ImageOptions& image_options, const TextPipeline& texts, const GeneratorKey& key) {
+Sample make_sample(const Record& record, const SampleOptions& options, const ImageOptions& image_options, const TextPipeline& texts, const GeneratorKey& key, const FoilRules* rules) {
   Sample sample;
   const absl::StatusOr<Image> image = record_image(record);
   if (!image.ok()) {
@@ -203,8 +303,9 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
     view = {0, 0, static_cast<double>(image->width), static_cast<double>(image->height), view.flipped_horizontally, view.flipped_vertically};
     candidates = visible(regions, view, options.min_visible_fraction);
   }
-  add_captions(record, *image, options, texts, view, generator, sample);
-  add_regions(std::move(candidates), options, texts, view, generator, sample);
+  FoilSource foils(record, options, texts, view, key, rules);
+  add_captions(record, *image, options, texts, view, foils, generator, sample);
+  add_regions(std::move(candidates), options, texts, view, foils, generator, sample);
   if (sample.texts.empty()) {
     sample.problems.push_back({"no_region_left", "no caption and no region of it can be used", true});
     return sample;

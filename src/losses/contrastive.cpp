@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include "losses/feature_queue.hpp"
+#include "losses/foil_rows.hpp"
 #include "losses/true_pairs.hpp"
 
 namespace fgvl::losses {
@@ -41,18 +42,20 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource {
       ForwardPass& momentum = pass.momentum();
       const Tensor visual_m = momentum.regions().features.index_select(0, rows).detach(), text_m = momentum.text().features.index_select(0, rows).detach();
       const Candidates candidates = with_queue({visual_m, text_m, own, {}}, collective);
+      const Tensor foils = foils_for(pass, rows, momentum, text_m).detach();
       // As the official codes, in float64 too: their hard targets are float32, and so is the share that these have.
       const double hard = options_.reference ? static_cast<double>(static_cast<float>(1 - alpha)) : 1 - alpha, share = alpha / (hard + alpha);
       const auto direction = [&](const Tensor& queries, const Tensor& queries_m, const Tensor& keys, const PairRoles& roles) {
         const Tensor logits = at::matmul(queries, keys.t()) / temperature;
         return share > 0 ? soft_target_cross_entropy(logits, roles, at::matmul(queries_m, keys.t()) / temperature.detach(), share) : multi_positive_cross_entropy(logits, roles);
       };
-      sum = (hard + alpha) * (direction(visual, visual_m, candidates.text, roles(own, candidates, known, false)).sum() + direction(text, text_m, candidates.visual, roles(own, candidates, known, true)).sum());
+      sum = (hard + alpha) * (direction(visual, visual_m, with_rows(candidates.text, foils), with_negatives(roles(own, candidates, known, false), foils.size(0))).sum() + direction(text, text_m, candidates.visual, roles(own, candidates, known, true)).sum());
       if (queue_ && pass.training()) enqueue({visual_m, text_m, own.key}, collective);
     } else {
       if (options_.reference) divide_gradients({visual, text}, collective.size());
       const Candidates candidates{collective.all_gather_rows(visual), collective.all_gather_rows(text), own.gathered(collective), {}};
-      const Tensor to_text = multi_positive_cross_entropy(at::matmul(visual, candidates.text.t()) / temperature, roles(own, candidates, known, false));
+      const Tensor foils = foils_for(pass, rows, pass, text);
+      const Tensor to_text = multi_positive_cross_entropy(at::matmul(visual, with_rows(candidates.text, foils).t()) / temperature, with_negatives(roles(own, candidates, known, false), foils.size(0)));
       const Tensor to_visual = multi_positive_cross_entropy(at::matmul(text, candidates.visual.t()) / temperature, roles(own, candidates, known, true));
       sum = to_text.sum() + to_visual.sum();
     }
@@ -60,6 +63,12 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource {
   }
 
  private:
+  /// [F', E] columns behind the texts, of which there may be none; `like`: any features.
+  Tensor foils_for(ForwardPass& pass, const Tensor& rows, ForwardPass& features_from, const Tensor& like) const {
+    return options_.foils ? foil_columns(pass, rows, features_from) : like.slice(0, 0, 0);
+  }
+  static Tensor with_rows(const Tensor& keys, const Tensor& foils) { return foils.size(0) > 0 ? at::cat({keys, foils.to(keys.scalar_type())}) : keys; }
+
   /// In X-VLM (models/xvlm.py, AllGather) every rank computes the loss of all rows and sends the gradient of its own rows back, of which data parallelism takes the mean: 1 / ranks of what it should be.
   static void divide_gradients(std::initializer_list<Tensor> features, std::int64_t ranks) {
     for (const Tensor& rows : features) {
@@ -114,6 +123,7 @@ void visit_fields(config::Visitor& visitor, ContrastiveOptions& options) {
   visitor("temperature", options.temperature, "of the softmax");
   visitor("queue", options.queue, "momentum features of earlier batches as further candidates, as ALBEF; null: none. Needs model.momentum");
   visitor("alpha", options.alpha, "share of the targets that is the momentum encoders' opinion, as ALBEF; above 0 it needs model.momentum", config::kFraction);
+  visitor("foils", options.foils, "the foils that the batch carries are further texts to tell every visual from, as NegCLIP");
   visitor("reference", options.reference, "as X-VLM, ALBEF and BLIP: every pair but a row's own is a negative, and several ranks' gradients as theirs");
 }
 

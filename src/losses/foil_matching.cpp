@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "fgvl/losses/matching.hpp"
+#include "losses/foil_rows.hpp"
 #include "losses/require_fusion.hpp"
 
 namespace fgvl::losses {
@@ -21,15 +22,12 @@ class FoilMatchingTerm final : public LossTerm {
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();
     TORCH_CHECK(scorer_ != nullptr, "[foil_matching] used before connect(); add it to a Criterion");
-    Tensor usable = at::empty({0}, batch.text_to_image.options());
-    if (batch.foil_ids.defined()) usable = at::isin(batch.foil_to_text, rows_where(batch, rows_condition(batch, options_.rows))).nonzero().squeeze(1);
+    const Tensor usable = foils_of(batch, rows_where(batch, rows_condition(batch, options_.rows)));
     const std::int64_t count = usable.size(0);
     // Without a foil: an exact zero with a gradient of zero, from scores that matching needs anyway.
     if (count == 0) return Loss().part("", 1.0, scorer_->pair_logits(pass.matched().slice(0, 0, 0)).sum(), 0);
     const Tensor texts = batch.foil_to_text.index_select(0, usable);
-    const Tensor fused = pass.fuse({.text = TextInput::kFoil, .text_index = usable, .visual = VisualInput::kRegion, .visual_index = texts,
-                                    .positions = at::zeros({count, 1}, texts.options())});
-    const Tensor logits = scorer_->pair_logits(at::cat({pass.matched().index_select(0, texts), fused.select(1, 0)}));
+    const Tensor logits = scorer_->pair_logits(at::cat({pass.matched().index_select(0, texts), fused_foils(pass, usable)}));
     const Tensor score = logits.select(1, 1) - logits.select(1, 0);
     return Loss().part("", 1.0, ranking_loss(score.slice(0, 0, count), score.slice(0, count)).sum(), static_cast<double>(count));
   }

@@ -9,6 +9,7 @@
 #include "core/linear.hpp"
 #include "core/mlp_head.hpp"
 #include "fgvl/losses/temperature.hpp"
+#include "losses/foil_rows.hpp"
 #include "losses/require_fusion.hpp"
 #include "losses/true_pairs.hpp"
 
@@ -68,19 +69,27 @@ class MatchingTerm final : public LossTerm, public PairScorer {
     const std::int64_t count = rows.size(0);
     Tensor first_tokens = pass.matched().index_select(0, rows);
     const NegativePairs pairs = negative_pairs(pass, rows);
-    const std::int64_t negatives = pairs.text_index.size(0);
+    std::int64_t negatives = pairs.text_index.size(0);
     // Texts of all ranks are asked for even where none of them is a negative of this rank: the others wait for its own.
     if (negatives > 0 || pairs.texts == TextInput::kAllRanks) {
       const Tensor positions = at::zeros({negatives, 1}, rows.options());
       const Tensor fused = pass.fuse({.text = pairs.texts, .text_index = pairs.text_index, .visual = VisualInput::kRegion, .visual_index = pairs.visual_index, .positions = positions});
       first_tokens = at::cat({first_tokens, fused.select(1, 0)});
     }
+    if (options_.foils) negatives += add_foils(pass, rows, first_tokens);
     const Tensor labels = at::cat({at::ones({count}, rows.options()), at::zeros({negatives}, rows.options())});
     const Tensor sum = at::cross_entropy_loss(pair_logits(first_tokens), labels, {}, at::Reduction::Sum);
     return Loss().part("", 1.0, sum, static_cast<double>(count + negatives));
   }
 
  private:
+  /// Appends the first tokens of the foils of `rows`, fused with what they are false of; how many there are.
+  static std::int64_t add_foils(ForwardPass& pass, const Tensor& rows, Tensor& first_tokens) {
+    const Tensor foils = foils_of(pass.batch(), rows);
+    if (foils.size(0) > 0) first_tokens = at::cat({first_tokens, fused_foils(pass, foils)});
+    return foils.size(0);
+  }
+
   /// First a negative visual for each text, then a negative text for each visual.
   NegativePairs negative_pairs(ForwardPass& pass, const Tensor& rows) {
     const RegionBatch& batch = pass.batch();
@@ -178,6 +187,7 @@ void visit_fields(config::Visitor& visitor, MatchingOptions& options) {
   visitor("floor", options.floor, "added to the weights of hard negatives: 1e-5 in X-VLM, 1e-4 in BLIP, 0 in ALBEF", config::kFraction);
   visitor("similarity", options.similarity, "that hard negatives are drawn by: of live features, or of live ones to the momentum encoders', as ALBEF and BLIP");
   visitor("negatives_from", options.negatives_from, "rank: negatives are drawn among a rank's own texts and visuals, as all references; all_ranks: among those of all");
+  visitor("foils", options.foils, "the foils that the batch carries are further negatives");
   visitor("reference", options.reference, "as X-VLM: only a row's own pair is excluded from its negatives");
   visitor("head", options.head, "mlp: with LayerNorm, as X-VLM; linear: one layer, as ALBEF, BLIP and PEVL");
   const std::optional<double> number = as_number(options.temperature);

@@ -186,7 +186,7 @@ TEST_CASE("every mistake has its own sentence and exit code", "[cli]") {
   CHECK_FALSE(read(folder / "run" / "metrics.jsonl").empty());
   expect({"eval", "nowhere"}, 4, {"nowhere: no such folder"});
   expect({"--help"}, 0, {"train", "eval", "ground", "demo", "info", "Exit codes"});
-  for (const char* command : {"train", "eval", "ground", "score", "rank", "demo", "scenes", "info"}) expect({command, "--help"}, 0, {"--help"});
+  for (const char* command : {"train", "eval", "ground", "score", "rank", "demo", "scenes", "data", "info"}) expect({command, "--help"}, 0, {"--help"});
   expect({"--version"}, 0, {"fgvl 0."});
 }
 
@@ -364,6 +364,69 @@ TEST_CASE("demo: an arm that fails stops the others, and Ctrl-C stops all", "[cl
   CHECK(process.wait() == 75);
   CHECK_THAT(read(process.output), Catch::Contains("interrupted at step"));
   for (const char* arm : {"captions", "regions", "foils"}) CHECK_FALSE(fs::is_empty(folder / "stopped" / arm / "checkpoints"));
+}
+
+TEST_CASE("data show: samples and counts of the data, as text and as JSON, and counts that add up", "[cli]") {
+  const fs::path folder = project("data_show");
+  test::write(folder / "pictures" / "JPEGImages" / "p11.png", "no picture");
+  const Arguments arguments = {"data", "show", "config.yaml", "--scan", "all", "--count", "2", "data.dataset.options.labels={cat: a small cat left of a cup, dog: two dogs}",
+                               "data.streams={all: {captions_per_image: 0, foils: true, foil_rules: {kinds: {relation: 1, attribute: 1, number: 1, noun: 1}, own_labels: false}}}"};
+  const Outcome text = fgvl(folder, arguments);
+  INFO(text.output);
+  REQUIRE(text.code == 0);
+  CHECK_THAT(text.output, Catch::Contains("stream all: 12 records") && Catch::Contains("tokens: [CLS] ") && Catch::Contains("12 of 12 records looked at: 11 pictures readable, 11 regions, 11 texts") && Catch::Contains("left out: 1 unreadable_image"));
+  Arguments with_json = arguments;
+  with_json.push_back("--json");
+  const Outcome outcome = fgvl(folder, with_json);
+  INFO(outcome.output);
+  REQUIRE(outcome.code == 0);
+  const auto shown = nlohmann::json::parse(outcome.output);
+  const auto& stream = shown["streams"][0];
+  CHECK(stream["samples"].size() == 2);
+  const auto& summary = stream["summary"];
+  CHECK(summary["records"] == 12);
+  CHECK(summary["readable_pictures"].get<int>() + summary["skipped"]["unreadable_image"].get<int>() == 12);
+  // "a small cat left of a cup": one opposite, one other size; "two dogs": three, four and one dog.
+  const int pictures = summary["texts"].get<int>(), of_size = summary["foils"]["attribute"]["texts"], of_number = summary["foils"]["number"]["texts"];
+  CHECK(of_size == summary["foils"]["attribute"]["foils"].get<int>());
+  CHECK(summary["foils"]["relation"]["foils"] == of_size);
+  CHECK(summary["foils"]["number"]["foils"].get<int>() >= 3 * (pictures - of_size));
+  CHECK(of_number == pictures);  // "a small cat" can be two as well
+  CHECK(summary["foils"]["noun"]["texts"] == pictures);
+  CHECK(summary["texts_without_foil"] == 0);
+  for (const auto& sample : stream["samples"]) {
+    for (const auto& one : sample["texts"]) CHECK(one["box"].size() == 4);
+  }
+  const auto plain = nlohmann::json::parse(fgvl(folder, {"data", "show", "config.yaml", "--count", "0", "--json"}).output);
+  CHECK(plain["streams"][0]["samples"].empty());
+  CHECK(plain["streams"][0]["summary"]["texts_without_foil"].is_null());
+}
+
+TEST_CASE("data show: a wrong path, an empty folder, pictures that cannot be read and a lexicon with a mistake end with their codes", "[cli]") {
+  const fs::path folder = project("data_show_errors");
+  const auto expect = [&](const Arguments& arguments, int code, const std::vector<std::string>& parts) {
+    const Outcome outcome = fgvl(folder, arguments);
+    INFO(outcome.output);
+    CHECK(outcome.code == code);
+    for (const std::string& part : parts) CHECK_THAT(outcome.output, Catch::Contains(part));
+  };
+  expect({"data"}, 2, {"subcommand"});
+  expect({"data", "show"}, 2, {"CONFIG"});
+  expect({"data", "show", "--help"}, 0, {"--root", "--scan", "--json", "foils"});
+  expect({"data", "show", "nothing.yaml"}, 2, {"nothing.yaml"});
+  expect({"data", "show", "config.yaml", "--scan", "some"}, 2, {"--scan", "all"});
+  expect({"data", "show", "config.yaml", "--count", "-1"}, 2, {});
+  expect({"data", "show", "config.yaml", "--root", "nowhere"}, 3, {"nowhere"});
+  fs::create_directories(folder / "empty" / "Annotations");
+  fs::create_directories(folder / "empty" / "JPEGImages");
+  expect({"data", "show", "config.yaml", "--root", "empty"}, 3, {"empty", "no record"});
+  const std::string with_foils = "data.streams={all: {captions_per_image: 0, foils: true, foil_rules: {kinds: {noun: 1}, lexicon: words.yaml}}}";
+  test::write(folder / "words.yaml", "nouns:\n  animals: {words: [cat]}\n");
+  expect({"data", "show", "config.yaml", with_foils}, 2, {"data.streams.all.foil_rules.lexicon", "words.yaml:2", "nouns.animals: words: expected at least two items"});
+  expect({"train", "config.yaml", "--dry-run", with_foils}, 2, {"foil_rules.lexicon", "words.yaml:2"});
+  expect({"data", "show", "config.yaml", "data.streams={all: {foil_rules: {kinds: {noun: 1}}}}"}, 2, {"data.streams.all", "foils: true"});
+  for (const auto& entry : fs::directory_iterator(folder / "pictures" / "JPEGImages")) test::write(entry.path(), "no picture");
+  expect({"data", "show", "config.yaml"}, 3, {"unreadable_image", "none of the 12 pictures", ".xml"});
 }
 
 TEST_CASE("every configuration of the project is valid, and docs/configuration.md is what the program prints", "[cli]") {

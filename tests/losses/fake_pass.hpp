@@ -21,10 +21,11 @@ class FakePass : public ForwardPass {
   const TextFeatures& text() override { return text_; }
   const TextFeatures& masked_text() override { return text_; }
   const TextFeatures& foil_text() override { return text_; }
+  const Tensor& foil_features() override { return foils; }
   Tensor fuse(const FusionQuery& query) override {
     ++fuse_calls;
     last_query = query;
-    const Tensor text = query.text == TextInput::kFoil ? foil_features : query.text == TextInput::kAllRanks ? collective().all_gather_rows(text_.features) : text_.features;
+    const Tensor text = query.text == TextInput::kFoil ? foils : query.text == TextInput::kAllRanks ? collective().all_gather_rows(text_.features) : text_.features;
     const Tensor pair = text.index_select(0, query.text_index) + regions_.features.index_select(0, query.visual_index);
     return pair.unsqueeze(1).expand({-1, query.positions.size(1), -1});
   }
@@ -54,7 +55,7 @@ class FakePass : public ForwardPass {
   int fuse_calls = 0, region_calls = 0;
   std::uint64_t seed = 1;
   FusionQuery last_query{};
-  Tensor foil_features{}, predicted{}, box_rows{};
+  Tensor foils{}, predicted{}, box_rows{};
 
  private:
   RegionBatch batch_;

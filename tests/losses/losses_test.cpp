@@ -253,6 +253,57 @@ TEST_CASE("box_regression: no box costs nothing, and whole images are left out",
   CHECK(empty.predicted.grad().abs().max().item<double>() == 0.0);
 }
 
+/// Two captions of two pictures; a foil of the second one, which the model has as [3, 3].
+RegionBatch with_foil() {
+  RegionBatch batch = batch_of({0, 1}, {1, 2});
+  batch.text_ids = torch::tensor({{1, 2}, {3, 4}}, torch::kLong);
+  batch.foil_ids = torch::tensor({{3, 3, 0}}, torch::kLong);
+  batch.foil_mask = torch::tensor({{true, true, false}});
+  batch.foil_to_text = torch::tensor({1}, torch::kLong);
+  return batch;
+}
+
+TEST_CASE("contrastive, foils: further columns for every picture, none for texts, and a foil that is a text of the batch is left out", "[losses]") {
+  const Tensor visual = unit_rows(2, 8, 21), text = unit_rows(2, 8, 22), foil = unit_rows(1, 8, 23);
+  FakePass pass(with_foil(), visual, text);
+  pass.foils = foil;
+  const TemperatureOptions tenth{.init = 0.1, .learn = false};
+  const auto of = [&](bool foils) {
+    const LossTermPtr term = make_term(ContrastiveOptions{.temperature = tenth, .foils = foils}, kSpec);
+    term->to(at::kDouble);
+    return term;
+  };
+  const Tensor labels = torch::arange(2);
+  const Tensor to_text = torch::nn::functional::cross_entropy(visual.matmul(torch::cat({text, foil}).t()) / 0.1, labels), to_visual = torch::nn::functional::cross_entropy(text.matmul(visual.t()) / 0.1, labels);
+  CHECK(value(of(true), pass) == Approx(0.5 * (to_text + to_visual).item<double>()).epsilon(1e-12));
+  CHECK(value(of(false), pass) < value(of(true), pass));
+  RegionBatch equal = with_foil();
+  equal.foil_ids = torch::tensor({{1, 2, 0}}, torch::kLong);  // what is true of the first picture
+  FakePass other(equal, visual, text);
+  other.foils = foil;
+  CHECK(value(of(true), other) == value(of(false), other));
+}
+
+TEST_CASE("matching, foils: each is one more negative pair with its own visual, averaged with the others", "[losses]") {
+  const Tensor visual = unit_rows(2, 8, 31), text = unit_rows(2, 8, 32);
+  FakePass pass(with_foil(), visual, text);
+  pass.foils = unit_rows(1, 8, 33);
+  MatchingOptions options;
+  options.given = {torch::tensor({1, 0}, torch::kLong), torch::tensor({1, 0}, torch::kLong)};
+  const auto without = make_term(options, kSpec);
+  options.foils = true;
+  const auto with = make_term(options, kSpec);
+  for (const auto& term : {without, with}) {
+    initialize(*term, 3, {}, "itm");
+    term->to(at::kDouble);
+  }
+  const Loss less = without->forward(pass), more = with->forward(pass);
+  const Tensor logits = dynamic_cast<PairScorer&>(*with).pair_logits((pass.foils[0] + visual[1]).view({1, -1}));
+  CHECK(less.parts()[0].count == 6);
+  CHECK(more.parts()[0].count == 7);
+  CHECK((more.parts()[0].sum - less.parts()[0].sum).item<double>() == Approx(-torch::log_softmax(logits, 1)[0][0].item<double>()).epsilon(1e-9));
+}
+
 TEST_CASE("foil_matching: mean of softplus(foil - true) over the named matching term's scores", "[losses]") {
   RegionBatch batch = batch_of({0, 1}, {1, 2});
   batch.foil_ids = torch::ones({1, 2}, torch::kLong);
@@ -260,7 +311,7 @@ TEST_CASE("foil_matching: mean of softplus(foil - true) over the named matching 
   batch.foil_to_text = torch::tensor({1}, torch::kLong);
   const Tensor visual = unit_rows(2, 8, 11).to(at::kFloat), text = unit_rows(2, 8, 12).to(at::kFloat);
   FakePass pass(batch, visual, text);
-  pass.foil_features = unit_rows(1, 8, 13).to(at::kFloat);
+  pass.foils = unit_rows(1, 8, 13).to(at::kFloat);
   Criterion criterion(kSpec);
   criterion.add("itm", MatchingOptions{}).add("foils", FoilMatchingOptions{});
   const LossReport report = criterion.forward(pass);
@@ -269,7 +320,7 @@ TEST_CASE("foil_matching: mean of softplus(foil - true) over the named matching 
     const Tensor logits = scorer.pair_logits(token.view({1, -1}));
     return (logits[0][1] - logits[0][0]).item<double>();
   };
-  const double truth = score(text[1] + visual[1]), foil = score(pass.foil_features[0] + visual[1]);
+  const double truth = score(text[1] + visual[1]), foil = score(pass.foils[0] + visual[1]);
   CHECK(report.mean("foils").value() == Approx(std::log1p(std::exp(foil - truth))).epsilon(1e-5));
   Criterion lonely(kSpec);
   lonely.add("foils", FoilMatchingOptions{});

@@ -34,9 +34,10 @@ struct Scene {
   std::unique_ptr<FakePass> pass(const CollectivePtr& ranks = make_single_process()) const {
     auto pass = std::make_unique<FakePass>(batch, visual, text);
     pass->predicted = predicted;
-    pass->foil_features = foils;
+    pass->foils = foils;
     pass->label_text_.features = labels;
     pass->momentum_pass = std::make_shared<FakePass>(batch, momentum_visual, momentum_text);
+    pass->momentum_pass->foils = foils;
     for (FakePass* one : {pass.get(), pass->momentum_pass.get()}) one->set_word_embedding(torch::arange(kWords * kEmbed, text.options()).sin().view({kWords, kEmbed}));
     pass->ranks = pass->momentum_pass->ranks = ranks;
     pass->seed = seed;
@@ -144,6 +145,9 @@ inline std::vector<NamedTerm> every_term() {
   add("region_label_contrastive, implied ignored", RegionLabelContrastiveOptions{.implied = Implied::kIgnored});
   add("contrastive, soft targets and a queue", ContrastiveOptions{.queue = QueueOptions{.size = 24}, .alpha = 0.4});
   add("masked_language, distillation", MaskedLanguageOptions{.distillation = DistillationOptions{}});
+  add("contrastive, foils", ContrastiveOptions{.foils = true});
+  add("contrastive, soft targets, foils of regions", ContrastiveOptions{.rows = Rows::kRegion, .alpha = Schedule(0.4), .foils = true});
+  add("matching, all ranks, foils", MatchingOptions{.negatives_from = NegativesFrom::kAllRanks, .foils = true});
   add("matching, all ranks", MatchingOptions{.negatives_from = NegativesFrom::kAllRanks});
   add("matching, all ranks, uniform, images", MatchingOptions{.rows = Rows::kImage, .negatives = Negatives::kUniform, .negatives_from = NegativesFrom::kAllRanks, .head = MatchingHead::kLinear});
   add("matching, all ranks, momentum, regions", MatchingOptions{.rows = Rows::kRegion, .floor = 0, .similarity = Similarity::kMomentum, .negatives_from = NegativesFrom::kAllRanks});

@@ -7,6 +7,8 @@
 #include "fgvl/core/batch.hpp"
 #include "fgvl/core/config_visitor.hpp"
 #include "fgvl/core/random.hpp"
+#include "fgvl/data/dataset.hpp"
+#include "fgvl/data/foils.hpp"
 #include "fgvl/data/image.hpp"
 #include "fgvl/data/record.hpp"
 #include "fgvl/data/text_pipeline.hpp"
@@ -40,7 +42,8 @@ struct SampleOptions {
   std::int64_t max_regions = 5;           ///< regions drawn a visit, in random order; 0: none
   std::int64_t max_regions_per_text = 0;  ///< at most this many drawn regions share one text; 0: no limit
   double min_visible_fraction = 0.5;      ///< a region counts when more than this part of its area is inside the window (X-VLM's min_perc_in_image, strict)
-  bool foils = false;                     ///< deliver foils of the drawn texts
+  bool foils = false;                     ///< deliver a foil of each drawn text that has one
+  FoilOptions foil_rules{};               ///< which foils; the defaults deliver those that records carry
   bool labels_only = false;               ///< a region's label instead of its texts
   bool position_tokens = false;           ///< write its box behind a region's text, and their boxes behind a caption's phrases, as PEVL does; the vocabulary must have position tokens
   AugmentOptions augment{};
@@ -55,6 +58,8 @@ struct SampleText {
   bool is_unambiguous = true;
   std::vector<std::int64_t> ids{};
   MaskedText masked{};
+  std::string foil{};                              ///< prepared; empty: none
+  FoilKind foil_kind = FoilKind::kGiven;
   std::vector<std::int64_t> foil_ids{};            ///< empty: none
 };
 
@@ -73,8 +78,16 @@ struct Sample {
   std::vector<Problem> problems{};
 };
 
-/// Randomness is a pure function of `key`.
-Sample make_sample(const Record& record, const SampleOptions& options, const ImageOptions& image, const TextPipeline& texts, const GeneratorKey& key);
+/// Randomness is a pure function of `key`. `rules` (open_foil_rules) make the foils; they may be null where `options` ask for none that are made.
+/// A foil is delivered only if the model can tell it from its text: its tokens differ, and it has no unknown token that the text has not.
+Sample make_sample(const Record& record, const SampleOptions& options, const ImageOptions& image, const TextPipeline& texts, const GeneratorKey& key, const FoilRules* rules = nullptr);
+
+/// The rules that `options` ask for, with the labels of `dataset` (which are read from all its records; generated datasets give none); null where no foil is to be made.
+/// InvalidArgument for a lexicon with mistakes.
+absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts);
+
+/// What a record says of itself, prepared. `region`, an index: what is said of that region is what it says itself, what regions that overlap it say, and the captions; -1: everything.
+TrueTexts true_texts(const Record& record, const TextPipeline& texts, std::int64_t region = -1);
 
 /// The picture of a record, decoded.
 absl::StatusOr<Image> record_image(const Record& record);

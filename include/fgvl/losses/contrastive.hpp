@@ -27,6 +27,9 @@ struct ContrastiveOptions {
   /// Share of the targets that is the momentum encoders' own softmax over the candidates, in [0, 1] (momentum distillation: ALBEF, arXiv 2107.07651, eq. 6). ALBEF: 0.4, from 0 in the steps of the first epoch;
   /// BLIP: of the first two.
   Schedule alpha{0.0};
+  /// As NegCLIP (arXiv 2210.01936): the softmax of every visual over the texts has the foils of these texts, of all ranks, as further columns; that of texts over visuals is as it was. A foil with the tokens
+  /// of a text of the batch is left out. With a queue or soft targets foils are the momentum encoders', as all candidates.
+  bool foils = false;
   /// As the official codes: every pair but a row's own is a negative, also equal texts and texts that are true of the picture. Several ranks: X-VLM's encoders get 1 / ranks of the gradient; with a queue or soft targets
   /// the features of other ranks are no candidates until they are in the queue; a queue starts full of random rows.
   bool reference = false;

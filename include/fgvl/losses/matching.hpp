@@ -36,6 +36,7 @@ struct MatchingOptions {
                                      ///< negative (ALBEF's code fails there)
   Similarity similarity = Similarity::kLive;
   NegativesFrom negatives_from = NegativesFrom::kRank;
+  bool foils = false;                ///< also every foil of these texts with the visual that it is false of, one negative pair each (NegCLIP's hard negatives, arXiv 2210.01936, in matching)
   bool reference = false;            ///< as X-VLM: only a row's own pair is excluded from its negatives
   MatchingHead head = MatchingHead::kMlp;
   GivenNegatives given{};            ///< not part of a configuration file
