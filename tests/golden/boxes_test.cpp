@@ -20,6 +20,21 @@ double number(const Json& value) { return value.is_string() ? std::nan("") : val
 
 double largest_difference(const Tensor& a, const Tensor& b) { return a.numel() == 0 ? 0 : (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(); }
 
+TEST_CASE("boxes: distance and complete IoU equal torchvision's, values and gradients", "[golden]") {
+  const auto read = read_safetensors(std::string(FGVL_SOURCE_DIR) + "/tests/reference/boxes/box_losses.safetensors");
+  REQUIRE(read.ok());
+  const std::map<std::string, Tensor> golden(read->begin(), read->end());
+  REQUIRE(golden.at("in.predicted").size(0) > 60);
+  for (const auto& [name, iou] : {std::pair<std::string, losses::BoxIou>{"diou", losses::BoxIou::kDiou}, {"ciou", losses::BoxIou::kCiou}}) {
+    INFO(name);
+    const Tensor predicted = xyxy_to_cxcywh(golden.at("in.predicted")), target = xyxy_to_cxcywh(golden.at("in.target"));
+    CHECK(largest_difference(losses::box_losses(predicted, target, {.iou = iou}).iou, golden.at("out." + name)) <= 1e-12);
+    const Tensor corners = golden.at("in.predicted").clone().set_requires_grad(true);
+    const Tensor loss = 1 - (iou == losses::BoxIou::kDiou ? paired_diou(corners, golden.at("in.target")) : paired_ciou(corners, golden.at("in.target")));
+    CHECK(largest_difference(torch::autograd::grad({loss.sum()}, {corners})[0], golden.at("grad." + name)) <= 1e-9);
+  }
+}
+
 TEST_CASE("boxes: values and gradients equal box_ops.py wherever that is finite, and are finite where it is not", "[golden]") {
   FGVL_NEEDS_GOLDEN();
   std::int64_t compared = 0;

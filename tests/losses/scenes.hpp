@@ -21,7 +21,7 @@
 namespace fgvl::test {
 
 constexpr std::int64_t kEmbed = 8, kFirstPosition = 30, kWords = kFirstPosition + kPositionBins + 2;
-constexpr FeatureSpec kSceneSpec{.fusion_width = kEmbed, .embed_dim = kEmbed, .vocab_size = kWords, .has_decoder = true, .first_position_id = kFirstPosition, .momentum = 0.995, .seed = 11};
+constexpr FeatureSpec kSceneSpec{.fusion_width = kEmbed, .embed_dim = kEmbed, .vocab_size = kWords, .first_position_id = kFirstPosition, .has_decoder = true, .momentum = 0.995, .seed = 11};
 
 /// A batch and what a fake pass says of it, in float64: leaves that losses send gradients to.
 struct Scene {
