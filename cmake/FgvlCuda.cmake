@@ -1,4 +1,5 @@
 # Turns FGVL_CUDA=AUTO into ON or OFF: ON where a CUDA toolkit and the CUDA parts of LibTorch are. Comes after FgvlTorch.
+# With ON, .cu files can be compiled; CMAKE_CUDA_ARCHITECTURES, where the user gave none, is what is released for, since there may be no GPU to ask.
 if(FGVL_CUDA STREQUAL "AUTO")
   find_package(CUDAToolkit QUIET)
   set(FGVL_CUDA OFF)
@@ -15,4 +16,17 @@ elseif(FGVL_CUDA)
   if(NOT TARGET fgvl::torch_cuda)
     message(FATAL_ERROR "FGVL_CUDA=ON, but LibTorch in ${FGVL_TORCH_ROOT} has no CUDA parts: FGVL_CUDA=ON scripts/setup installs one that has")
   endif()
+endif()
+
+if(FGVL_CUDA)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+    if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)  # the newest as PTX, too, for what comes after it
+    endif()
+  endif()
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})  # the toolkit that was found, which need not be on PATH
+  endif()
+  enable_language(CUDA)
 endif()

@@ -59,4 +59,13 @@ if(_torch_cuda AND _c10_cuda AND (_wheel_cublas OR NOT _wheel_nvidia) AND NOT TA
   target_link_libraries(fgvl::torch_cuda INTERFACE fgvl::torch ${_c10_cuda})
   # libtorch_cuda registers the CUDA backend by being loaded, not by a symbol that we call.
   target_link_options(fgvl::torch_cuda INTERFACE LINKER:--no-as-needed,${_torch_cuda},--as-needed)
+  # Our kernels call the CUDA runtime: the one that LibTorch brings, else the toolkit's.
+  file(GLOB _cudart ${FGVL_TORCH_ROOT}/../nvidia/*/lib/libcudart.so.*)
+  if(NOT _cudart)
+    find_package(CUDAToolkit QUIET)
+    if(TARGET CUDA::cudart)
+      set(_cudart CUDA::cudart)
+    endif()
+  endif()
+  target_link_libraries(fgvl::torch_cuda INTERFACE ${_cudart})
 endif()

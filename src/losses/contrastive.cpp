@@ -1,22 +1,17 @@
 #include "fgvl/losses/contrastive.hpp"
 
+#include <algorithm>
 #include <limits>
 
 #include <torch/torch.h>
 
+#include "fgvl/losses/tiled_contrastive.hpp"
 #include "losses/feature_queue.hpp"
 #include "losses/foil_rows.hpp"
 #include "losses/true_pairs.hpp"
 
 namespace fgvl::losses {
 namespace {
-
-/// What rows are told from: candidate m is one row of the batch, of any rank, or behind those an entry of the queue.
-struct Candidates {
-  Tensor visual{}, text{};   ///< [M, E]
-  RowIdentity rows{};        ///< of those of the batch
-  Tensor queued_key{};       ///< [K] int64 of the others; undefined: none
-};
 
 class ContrastiveTerm final : public LossTerm, public TemperatureSource {
  public:
@@ -33,78 +28,77 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource {
     const RegionBatch& batch = pass.batch();
     const Tensor rows = rows_where(batch, rows_condition(batch, options_.rows));
     Collective& collective = pass.collective();
-    const Tensor visual = pass.regions().features.index_select(0, rows), text = pass.text().features.index_select(0, rows);
-    const Tensor temperature = divisor().to(visual.scalar_type());
-    const RowIdentity own = row_identity(batch, rows, collective), known = options_.reference ? RowIdentity{} : known_rows(batch, collective);
-    const double alpha = options_.alpha.at(pass.step());
-    Tensor sum;
-    if (has_momentum_) {
-      ForwardPass& momentum = pass.momentum();
-      const Tensor visual_m = momentum.regions().features.index_select(0, rows).detach(), text_m = momentum.text().features.index_select(0, rows).detach();
-      const Candidates candidates = with_queue({visual_m, text_m, own, {}}, collective);
-      const Tensor foils = foils_for(pass, rows, momentum, text_m).detach();
-      // As the official codes, in float64 too: their hard targets are float32, and so is the share that these have.
-      const double hard = options_.reference ? static_cast<double>(static_cast<float>(1 - alpha)) : 1 - alpha, share = alpha / (hard + alpha);
-      const auto direction = [&](const Tensor& queries, const Tensor& queries_m, const Tensor& keys, const PairRoles& roles) {
-        const Tensor logits = at::matmul(queries, keys.t()) / temperature;
-        return share > 0 ? soft_target_cross_entropy(logits, roles, at::matmul(queries_m, keys.t()) / temperature.detach(), share) : multi_positive_cross_entropy(logits, roles);
-      };
-      sum = (hard + alpha) * (direction(visual, visual_m, with_rows(candidates.text, foils), with_negatives(roles(own, candidates, known, false), foils.size(0))).sum() + direction(text, text_m, candidates.visual, roles(own, candidates, known, true)).sum());
-      if (queue_ && pass.training()) enqueue({visual_m, text_m, own.key}, collective);
-    } else {
-      if (options_.reference) divide_gradients({visual, text}, collective.size());
-      const Candidates candidates{collective.all_gather_rows(visual), collective.all_gather_rows(text), own.gathered(collective), {}};
-      const Tensor foils = foils_for(pass, rows, pass, text);
-      const Tensor to_text = multi_positive_cross_entropy(at::matmul(visual, with_rows(candidates.text, foils).t()) / temperature, with_negatives(roles(own, candidates, known, false), foils.size(0)));
-      const Tensor to_visual = multi_positive_cross_entropy(at::matmul(text, candidates.visual.t()) / temperature, roles(own, candidates, known, true));
-      sum = to_text.sum() + to_visual.sum();
-    }
+    const RowIdentity own = row_identity(batch, rows, collective);
+    const Pairs pairs{batch, options_.reference ? RowIdentity{} : known_rows(batch, collective), options_.same_text == SameText::kPositive};
+    const Tensor visual = pass.regions().features.index_select(0, rows), text = pass.text().features.index_select(0, rows), temperature = divisor().to(visual.scalar_type());
+    const Tensor sum = has_momentum_ ? told_from_momentum(pass, rows, own, pairs, visual, text, temperature) : told_from_batch(pass, rows, own, pairs, visual, text, temperature);
     return Loss().part("", 1.0, 0.5 * sum, static_cast<double>(rows.size(0)));
   }
 
  private:
-  /// [F', E] columns behind the texts, of which there may be none; `like`: any features.
-  Tensor foils_for(ForwardPass& pass, const Tensor& rows, ForwardPass& features_from, const Tensor& like) const {
-    return options_.foils ? foil_columns(pass, rows, features_from) : like.slice(0, 0, 0);
+  /// What pairs of visuals and texts are to one another.
+  struct Pairs {
+    const RegionBatch& batch;
+    RowIdentity known;
+    bool equal_is_positive;
+    PairRules of(const RowIdentity& visuals, const RowIdentity& texts) const { return pair_rules(visuals, texts, known, batch.implied_keys, equal_is_positive); }
+  };
+
+  /// Rows against the rows of all ranks.
+  Tensor told_from_batch(ForwardPass& pass, const Tensor& rows, const RowIdentity& own, const Pairs& pairs, const Tensor& visual, const Tensor& text, const Tensor& temperature) const {
+    Collective& collective = pass.collective();
+    if (options_.reference) divide_gradients({visual, text}, collective.size());
+    const Tensor foils = options_.foils ? foil_columns(pass, rows, pass) : Tensor();
+    if (collective.size() == 1 && !foils.defined()) {
+      const ContrastiveLosses both = tiled_contrastive({.queries = visual, .keys = text, .temperature = temperature, .pairs = pairs.of(own, own), .both = true});
+      return both.to_keys.sum() + both.to_queries.sum();
+    }
+    const RowIdentity all = own.gathered(collective);
+    const Tensor all_visual = collective.all_gather_rows(visual), all_text = collective.all_gather_rows(text);
+    const Tensor to_text = tiled_contrastive({.queries = visual, .keys = with_rows(all_text, foils), .temperature = temperature, .pairs = pairs.of(own, with_foils(all, foils))}).to_keys;
+    const Tensor to_visual = tiled_contrastive({.queries = text, .keys = all_visual, .temperature = temperature, .pairs = pairs.of(all, own).transposed()}).to_keys;
+    return to_text.sum() + to_visual.sum();
   }
-  static Tensor with_rows(const Tensor& keys, const Tensor& foils) { return foils.size(0) > 0 ? at::cat({keys, foils.to(keys.scalar_type())}) : keys; }
+
+  /// Rows against what the momentum encoders say of the batch and said of earlier ones.
+  Tensor told_from_momentum(ForwardPass& pass, const Tensor& rows, const RowIdentity& own, const Pairs& pairs, const Tensor& visual, const Tensor& text, const Tensor& temperature) {
+    ForwardPass& momentum = pass.momentum();
+    Collective& collective = pass.collective();
+    const Tensor visual_m = momentum.regions().features.index_select(0, rows).detach(), text_m = momentum.text().features.index_select(0, rows).detach();
+    // In the official codes the features of other ranks are no candidates until they are in the queue.
+    const auto gathered = [&](const Tensor& features) { return options_.reference ? features : collective.all_gather_rows(features); };
+    RowIdentity candidates = options_.reference ? own : own.gathered(collective);
+    const Tensor foils = options_.foils ? foil_columns(pass, rows, momentum).detach() : Tensor(), text_keys = with_rows(gathered(text_m), foils), visual_keys = gathered(visual_m);
+    RowIdentity texts = with_foils(candidates, foils);
+    FeatureQueue::Entries queued;
+    if (queue_) {
+      queued = queue_->entries();
+      candidates = joined(candidates, text_identity(queued.key));
+      texts = joined(texts, text_identity(queued.key));
+      queued.visual = queued.visual.to(visual.scalar_type());
+      queued.text = queued.text.to(text.scalar_type());
+    }
+    // As the official codes, in float64 too: their hard targets are float32, and so is the share that these have.
+    const double alpha = options_.alpha.at(pass.step()), hard = options_.reference ? static_cast<double>(static_cast<float>(1 - alpha)) : 1 - alpha, share = alpha / (hard + alpha);
+    const auto told = [&](const Tensor& queries, const Tensor& teacher, const Tensor& keys, const Tensor& queue, const PairRules& rules) {
+      return tiled_contrastive({.queries = queries, .keys = keys, .queue = queue, .temperature = temperature, .pairs = rules, .soft = {.alpha = share, .queries = teacher}}).to_keys.sum();
+    };
+    const Tensor sum = (hard + alpha) * (told(visual, visual_m, text_keys, queued.text, pairs.of(own, texts)) + told(text, text_m, visual_keys, queued.visual, pairs.of(candidates, own).transposed()));
+    // The same rows in the same order on every rank.
+    if (queue_ && pass.training()) queue_->push({collective.all_gather_rows(visual_m), collective.all_gather_rows(text_m), collective.all_gather_rows(own.key)});
+    return sum;
+  }
+
+  static Tensor with_rows(const Tensor& keys, const Tensor& foils) { return foils.defined() ? at::cat({keys, foils.to(keys.scalar_type())}) : keys; }
+  static RowIdentity with_foils(const RowIdentity& texts, const Tensor& foils) {
+    return foils.defined() ? joined(texts, text_identity(at::full({foils.size(0)}, FeatureQueue::kUnknownKey, texts.key.options()))) : texts;
+  }
 
   /// In X-VLM (models/xvlm.py, AllGather) every rank computes the loss of all rows and sends the gradient of its own rows back, of which data parallelism takes the mean: 1 / ranks of what it should be.
   static void divide_gradients(std::initializer_list<Tensor> features, std::int64_t ranks) {
     for (const Tensor& rows : features) {
       if (ranks > 1 && rows.requires_grad()) rows.register_hook([ranks](const Tensor& gradient) { return gradient / static_cast<double>(ranks); });
     }
-  }
-
-  /// Candidates of the own rank, to which those of the others are added, and the queue's.
-  Candidates with_queue(Candidates own, Collective& collective) const {
-    Candidates all = options_.reference ? std::move(own) : Candidates{collective.all_gather_rows(own.visual), collective.all_gather_rows(own.text), own.rows.gathered(collective), {}};
-    if (!queue_) return all;
-    const FeatureQueue::Entries queued = queue_->entries();
-    all.visual = at::cat({all.visual, queued.visual.to(all.visual.scalar_type())});
-    all.text = at::cat({all.text, queued.text.to(all.text.scalar_type())});
-    all.queued_key = queued.key;
-    return all;
-  }
-
-  /// The same rows in the same order on every rank.
-  void enqueue(const FeatureQueue::Entries& own, Collective& collective) { queue_->push({collective.all_gather_rows(own.visual), collective.all_gather_rows(own.text), collective.all_gather_rows(own.key)}); }
-
-  /// Roles of pairs of `own` rows and candidates: own visuals with candidate texts or, `of_texts`, own texts with candidate visuals.
-  PairRoles roles(const RowIdentity& own, const Candidates& candidates, const RowIdentity& known, bool of_texts) const {
-    const Tensor same_row = own.row.unsqueeze(1) == candidates.rows.row.unsqueeze(0), same_text = own.key.unsqueeze(1) == candidates.rows.key.unsqueeze(0);
-    PairRoles roles{same_row, {}};
-    if (!options_.reference) {
-      if (options_.same_text == SameText::kPositive) roles.positive = same_text;
-      const Tensor is_true = of_texts ? text_is_true_of(candidates.rows, own, known).t() : text_is_true_of(own, candidates.rows, known);
-      roles.ignored = is_true.logical_and(roles.positive.logical_not());
-    }
-    if (!candidates.queued_key.defined()) return roles;
-    const Tensor queued = options_.reference ? at::zeros({own.key.size(0), candidates.queued_key.size(0)}, same_row.options()) : own.key.unsqueeze(1) == candidates.queued_key.unsqueeze(0);
-    const bool positive = options_.same_text == SameText::kPositive;
-    roles.positive = at::cat({roles.positive, positive ? queued : at::zeros_like(queued)}, 1);
-    if (roles.ignored.defined()) roles.ignored = at::cat({roles.ignored, positive ? at::zeros_like(queued) : queued}, 1);
-    return roles;
   }
 
   ContrastiveOptions options_;
@@ -153,10 +147,9 @@ Tensor soft_target_cross_entropy(const Tensor& logits, const PairRoles& roles, c
 
 Tensor contrastive(const Tensor& visual, const Tensor& text, const Tensor& temperature) {
   TORCH_CHECK(visual.dim() == 2 && visual.sizes() == text.sizes(), "[contrastive] visual, text: expected two [N, E], got ", visual.sizes(), " and ", text.sizes());
-  if (visual.size(0) == 0) return visual.sum() + text.sum();
-  const Tensor logits = at::matmul(visual, text.t()) / temperature;
-  const PairRoles own{at::eye(visual.size(0), logits.options().dtype(at::kBool)), {}};
-  return 0.5 * (multi_positive_cross_entropy(logits, own).mean() + multi_positive_cross_entropy(logits.t(), own).mean());
+  const std::int64_t rows = visual.size(0);
+  const ContrastiveLosses both = tiled_contrastive({.queries = visual, .keys = text, .temperature = temperature, .pairs = PairRules::diagonal(rows, visual.device()), .both = true});
+  return 0.5 * (both.to_keys.sum() + both.to_queries.sum()) / std::max<std::int64_t>(rows, 1);
 }
 
 LossTermPtr make_term(const ContrastiveOptions& options, const FeatureSpec& spec) {

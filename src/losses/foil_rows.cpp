@@ -40,10 +40,4 @@ Tensor foil_columns(ForwardPass& pass, const Tensor& rows, ForwardPass& features
   return collective.all_gather_rows(own);
 }
 
-PairRoles with_negatives(const PairRoles& roles, std::int64_t count) {
-  if (count == 0) return roles;
-  const Tensor none = at::zeros({roles.positive.size(0), count}, roles.positive.options());
-  return {at::cat({roles.positive, none}, 1), roles.ignored.defined() ? at::cat({roles.ignored, none}, 1) : Tensor()};
-}
-
 }  // namespace fgvl::losses

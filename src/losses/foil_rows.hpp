@@ -1,6 +1,5 @@
 #pragma once
 #include "fgvl/core/forward_pass.hpp"
-#include "fgvl/losses/contrastive.hpp"
 
 namespace fgvl::losses {
 
@@ -13,8 +12,5 @@ Tensor fused_foils(ForwardPass& pass, const Tensor& foils);
 /// [F', E] features, as `features_from` makes them, of the foils of `rows` of all ranks: further columns of a softmax over texts, which every visual is to be told from. A foil whose tokens are those of a
 /// text of the batch, of any rank, is left out: it is true of somebody. Every rank must call it.
 Tensor foil_columns(ForwardPass& pass, const Tensor& rows, ForwardPass& features_from);
-
-/// The same with `count` more columns, all of them negatives.
-PairRoles with_negatives(const PairRoles& roles, std::int64_t count);
 
 }  // namespace fgvl::losses

@@ -100,7 +100,7 @@ class MatchingTerm final : public LossTerm, public PairScorer {
     const Similarities similarity = similarities(pass, rows, all.row.size(0), everywhere);
     torch::NoGradGuard guard;
     const RowIdentity known = options_.reference ? RowIdentity{} : known_rows(batch, collective);
-    const Tensor excluded_texts = true_pairs(own, all, known), excluded_visuals = (everywhere ? true_pairs(all, own, known) : excluded_texts).t();
+    const Tensor excluded_texts = true_pairs(own, all, known, batch.implied_keys), excluded_visuals = (everywhere ? true_pairs(all, own, known, batch.implied_keys) : excluded_texts).t();
     const Place place = place_of(rows, batch.text_count(), collective);
     Generator generator = pass.generator("matching.negatives");
     const Tensor visual_of_text = draw(similarity.to_visual, excluded_visuals, place, generator), text_of_visual = draw(similarity.to_text, excluded_texts, place, generator);
@@ -142,8 +142,8 @@ class MatchingTerm final : public LossTerm, public PairScorer {
   }
 
   /// [N, M] bool: which texts are no negatives of which visuals.
-  Tensor true_pairs(const RowIdentity& visuals, const RowIdentity& texts, const RowIdentity& known) const {
-    return options_.reference ? visuals.row.unsqueeze(1) == texts.row.unsqueeze(0) : text_is_true_of(visuals, texts, known);
+  Tensor true_pairs(const RowIdentity& visuals, const RowIdentity& texts, const RowIdentity& known, const Tensor& implied_keys) const {
+    return options_.reference ? visuals.row.unsqueeze(1) == texts.row.unsqueeze(0) : text_is_true_of(visuals, texts, known, implied_keys);
   }
 
   /// Those of the caller, for the rows that this term may use.

@@ -5,6 +5,7 @@
 
 #include <torch/torch.h>
 
+#include "fgvl/losses/tiled_contrastive.hpp"
 #include "losses/true_pairs.hpp"
 
 namespace fgvl::losses {
@@ -20,28 +21,6 @@ Tensor first_of_each(const Tensor& keys) {
     if (seen.emplace(key[row], true).second) rows.push_back(row);
   }
   return torch::tensor(rows, torch::kLong).to(keys.device());
-}
-
-/// [N, M] bool: text m follows from text n. `implied` [A, 2]; undefined: nothing does.
-Tensor follows_from(const Tensor& keys, const Tensor& others, const Tensor& implied) {
-  if (!implied.defined()) return at::zeros({keys.size(0), others.size(0)}, keys.options().dtype(at::kBool));
-  // A product, so that no [N, A, M] is made.
-  const Tensor from = keys.unsqueeze(1) == implied.select(1, 0).unsqueeze(0), to = implied.select(1, 1).unsqueeze(1) == others.unsqueeze(0);
-  return at::matmul(from.to(at::kFloat), to.to(at::kFloat)) > 0;
-}
-
-/// What stands for labels that no row bears: true of nothing but by its key.
-RowIdentity label_identity(const Tensor& keys) {
-  const Tensor nowhere = at::full_like(keys, -1);
-  return {nowhere, keys, nowhere, at::zeros({keys.size(0), 4}, keys.options().dtype(at::kFloat))};
-}
-
-RowIdentity joined(const RowIdentity& a, const RowIdentity& b) {
-  return {at::cat({a.row, b.row}), at::cat({a.key, b.key}), at::cat({a.image, b.image}), at::cat({a.boxes, b.boxes.to(a.boxes.scalar_type())})};
-}
-
-RowIdentity selected(const RowIdentity& identity, const Tensor& index) {
-  return {identity.row.index_select(0, index), identity.key.index_select(0, index), identity.image.index_select(0, index), identity.boxes.index_select(0, index)};
 }
 
 class RegionLabelContrastiveTerm final : public LossTerm, public TemperatureSource {
@@ -70,27 +49,26 @@ class RegionLabelContrastiveTerm final : public LossTerm, public TemperatureSour
     Tensor choice_features = all_text;
     if (batch.label_key.defined() && batch.label_key.size(0) > 0) {
       const Tensor unseen = at::isin(batch.label_key, texts.key).logical_not().nonzero().squeeze(1);
-      choices = joined(texts, label_identity(batch.label_key.index_select(0, unseen)));
+      choices = joined(texts, text_identity(batch.label_key.index_select(0, unseen)));
       choice_features = at::cat({all_text, pass.label_text().features.index_select(0, unseen)});
     }
-    const Tensor to_text = weight * multi_positive_cross_entropy(at::matmul(region, choice_features.t()) / temperature, roles(own, choices, known, batch.implied_keys));
+    const Tensor to_text = weight * tiled_contrastive({.queries = region, .keys = choice_features, .temperature = temperature, .pairs = rules(own, choices, known, batch.implied_keys)}).to_keys;
 
     // Text -> region.
     const Tensor owned = at::isin(texts.row, own.row).nonzero().squeeze(1);
     const Tensor owned_weight = collective.all_gather_rows(weight).index_select(0, distinct.index_select(0, owned));
     const Tensor all_region = collective.all_gather_rows(region);
-    PairRoles transposed = roles(all, selected(texts, owned), known, batch.implied_keys);
-    transposed.positive = transposed.positive.t();
-    transposed.ignored = transposed.ignored.t();
-    const Tensor to_region = owned_weight * multi_positive_cross_entropy(at::matmul(all_text.index_select(0, owned), all_region.t()) / temperature, transposed);
+    const PairRules transposed = rules(all, selected(texts, owned), known, batch.implied_keys).transposed();
+    const Tensor to_region = owned_weight * tiled_contrastive({.queries = all_text.index_select(0, owned), .keys = all_region, .temperature = temperature, .pairs = transposed}).to_keys;
     return Loss().part("to_text", 0.5, to_text.sum(), weight.sum().item<double>()).part("to_region", 0.5, to_region.sum(), owned_weight.sum().item<double>());
   }
 
  private:
-  PairRoles roles(const RowIdentity& regions, const RowIdentity& texts, const RowIdentity& known, const Tensor& implied) const {
-    const Tensor same = regions.key.unsqueeze(1) == texts.key.unsqueeze(0), follows = follows_from(regions.key, texts.key, implied);
-    const Tensor positive = options_.implied == Implied::kPositive ? same.logical_or(follows) : same;
-    return {positive, text_is_true_of(regions, texts, known).logical_or(follows).logical_and(positive.logical_not())};
+  PairRules rules(const RowIdentity& regions, const RowIdentity& texts, const RowIdentity& known, const Tensor& implied_keys) const {
+    PairRules rules = pair_rules(regions, texts, known, implied_keys, /*equal_is_positive=*/true);
+    // A region's own text and what follows from it: what is true of it where nothing else of its picture is known.
+    if (options_.implied == Implied::kPositive && implied_keys.defined()) rules.positive = true_texts(regions, selected(known, known.row.slice(0, 0, 0)), implied_keys);
+    return rules;
   }
 
   RegionLabelContrastiveOptions options_;
