@@ -27,9 +27,9 @@ struct Source {
   data::FoilRulesPtr rules;  ///< null: no foil is made
 };
 
-std::string_view kind_name(data::FoilKind kind) {
+std::string kind_name(data::FoilKind kind) {
   for (const auto& [known, name] : enum_names(kind)) {
-    if (known == kind) return name;
+    if (known == kind) return std::string(name);
   }
   return "";
 }
@@ -74,7 +74,7 @@ class Show {
   void print_text(const data::SampleText& text) const {
     absl::PrintF("    %s \"%s\"\n", text.is_region ? absl::StrFormat("region [%.3f, %.3f, %.3f, %.3f]", text.box[0], text.box[1], text.box[2], text.box[3]) : std::string("picture"), text.text);
     absl::PrintF("      tokens: %s\n", tokens(text));
-    if (!text.foil.empty()) absl::PrintF("      foil (%s): \"%s\"\n", std::string(kind_name(text.foil_kind)), text.foil);
+    if (!text.foil.empty()) absl::PrintF("      foil (%s): \"%s\"\n", kind_name(text.foil_kind), text.foil);
   }
 
   /// Record `index` as the first epoch sees it: in the order of the file, without shuffling.
@@ -169,7 +169,7 @@ class Show {
       }
     }
     ordered_json foils = ordered_json::object();
-    for (const auto& [kind, number] : sums.foils) foils[std::string(kind_name(kind))] = {{"foils", number}, {"texts", sums.texts_with.at(kind)}};
+    for (const auto& [kind, number] : sums.foils) foils[kind_name(kind)] = {{"foils", number}, {"texts", sums.texts_with.at(kind)}};
     ordered_json result = {{"records", sums.records}, {"readable_records", sums.readable}, {"readable_pictures", sums.pictures}, {"regions", sums.regions}, {"texts", sums.texts},
                            {"foils", std::move(foils)}, {"texts_without_foil", source.stream.sample.foils ? ordered_json(sums.texts_without_foil) : ordered_json()}, {"skipped", sums.skipped}};
     if (!arguments_.json) print(sums, source, size);
@@ -184,7 +184,7 @@ class Show {
     if (!source.stream.sample.foils) {
       absl::PrintF("  foils: not asked for (foils: true)\n");
     } else {
-      for (const auto& [kind, number] : sums.foils) absl::PrintF("  %-10s %8d foils of %d texts\n", std::string(kind_name(kind)), number, sums.texts_with.at(kind));
+      for (const auto& [kind, number] : sums.foils) absl::PrintF("  %-10s %8d foils of %d texts\n", kind_name(kind), number, sums.texts_with.at(kind));
       absl::PrintF("  %-10s %8d texts\n", "no foil", sums.texts_without_foil);
     }
     for (const auto& [cause, number] : sums.skipped) absl::PrintF("  left out: %d %s\n", number, cause);

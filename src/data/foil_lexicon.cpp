@@ -5,7 +5,7 @@
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
-#include <torch/torch.h>
+#include <c10/util/Exception.h>
 
 #include "fgvl/core/config.hpp"
 

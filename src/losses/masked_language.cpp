@@ -63,7 +63,7 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
  private:
   /// [N, L, V]: of every token of the masked texts, padding too.
   Tensor logits_of_texts(FusionQuery query, ForwardPass& pass) {
-    query.positions = {};
+    query.positions = Tensor();
     return word_logits(pass.fuse(query), pass.word_embedding());
   }
 

@@ -76,20 +76,16 @@ class MatchingTerm final : public LossTerm, public PairScorer {
       const Tensor fused = pass.fuse({.text = pairs.texts, .text_index = pairs.text_index, .visual = VisualInput::kRegion, .visual_index = pairs.visual_index, .positions = positions});
       first_tokens = at::cat({first_tokens, fused.select(1, 0)});
     }
-    if (options_.foils) negatives += add_foils(pass, rows, first_tokens);
+    if (const Tensor foils = options_.foils ? foils_of(batch, rows) : Tensor(); foils.defined() && foils.size(0) > 0) {
+      first_tokens = at::cat({first_tokens, fused_foils(pass, foils)});
+      negatives += foils.size(0);
+    }
     const Tensor labels = at::cat({at::ones({count}, rows.options()), at::zeros({negatives}, rows.options())});
     const Tensor sum = at::cross_entropy_loss(pair_logits(first_tokens), labels, {}, at::Reduction::Sum);
     return Loss().part("", 1.0, sum, static_cast<double>(count + negatives));
   }
 
  private:
-  /// Appends the first tokens of the foils of `rows`, fused with what they are false of; how many there are.
-  static std::int64_t add_foils(ForwardPass& pass, const Tensor& rows, Tensor& first_tokens) {
-    const Tensor foils = foils_of(pass.batch(), rows);
-    if (foils.size(0) > 0) first_tokens = at::cat({first_tokens, fused_foils(pass, foils)});
-    return foils.size(0);
-  }
-
   /// First a negative visual for each text, then a negative text for each visual.
   NegativePairs negative_pairs(ForwardPass& pass, const Tensor& rows) {
     const RegionBatch& batch = pass.batch();

@@ -31,11 +31,21 @@ inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value
   return merge_heads(at::scaled_dot_product_attention(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), additive));
 }
 
+/// softmax(q k^T / sqrt(d) + mask) for q [N, heads, L, d], k [N, heads, S, d]; `mask` additive or undefined. [N, heads, L, S].
+inline Tensor weights_of_heads(const Tensor& query, const Tensor& key, const Tensor& mask) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(query.size(3)));
+  const Tensor scores = at::matmul(query, key.transpose(2, 3));
+  return (mask.defined() ? at::add(mask.to(scores.scalar_type()), scores, scale) : scores * scale).softmax(3);  // scaled and added in one pass
+}
+
 /// [N, heads, L, S]: the weights of attend(), which computes them without keeping them.
-inline Tensor attention_weights(const Tensor& query, const Tensor& key, std::int64_t heads, const Tensor& mask) {
-  const double scale = 1.0 / std::sqrt(static_cast<double>(query.size(2) / heads));
-  const Tensor scores = at::matmul(split_heads(query, heads), split_heads(key, heads).transpose(2, 3)) * scale;
-  return (mask.defined() ? scores + mask.to(scores.scalar_type()) : scores).softmax(3);
+inline Tensor attention_weights(const Tensor& query, const Tensor& key, std::int64_t heads, const Tensor& mask) { return weights_of_heads(split_heads(query, heads), split_heads(key, heads), mask); }
+
+/// softmax(q k^T / sqrt(d) + bias) v for q, k, v [N, heads, L, d] and a bias that may be learned. LibTorch has no fused kernel for a learned one on CPUs, and what it computes instead scales queries and keys apart and looks
+/// for rows that see nothing, which here there are none of.
+inline Tensor attend_with_bias(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& bias) {
+  const bool plain = bias.is_cpu() && bias.requires_grad() && !at::isReducedFloatingType(query.scalar_type());
+  return plain ? at::matmul(weights_of_heads(query, key, bias), value) : at::scaled_dot_product_attention(query, key, value, bias);
 }
 
 /// attend() with dropout of its weights. The fused kernels would draw it from the global generator, so that the weights are computed here when something is dropped.

@@ -61,6 +61,7 @@ Bundles make_bundles(const Tensor& sequence_index) {
     const std::size_t first = static_cast<std::size_t>(total - bundles.size);
     slot_to_pair.resize(static_cast<std::size_t>(total), slot_to_pair[first]);
   }
+  for (std::size_t c = 0; c < sequence.size(); ++c) bundles.in_order = (c == 0 || bundles.in_order) && sequence[c] == static_cast<std::int64_t>(c);
   const auto on_device = [&](const std::vector<std::int64_t>& values) { return torch::tensor(values, at::kLong).to(sequence_index.device()); };
   bundles.sequence = on_device(sequence);
   bundles.slot_to_pair = on_device(slot_to_pair);

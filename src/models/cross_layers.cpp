@@ -75,10 +75,10 @@ CrossLayers::Stream CrossLayers::run_to(std::size_t last, const BertLayers& laye
     }
     const bool prepared = i == 0, looks = i < last || with_visuals;
     tokens = recompute(gradient_checkpointing(), layers[i], {tokens, visuals.keys[i], visuals.values[i]}, dropout,
-                       [layer = layers[i], before, in_bundles, positions, prepared, looks, text_mask, bundle_mask, sequence = bundles.sequence](const std::vector<Tensor>& in, Dropout& drops) {
+                       [layer = layers[i], before, in_bundles, positions, prepared, looks, text_mask, bundle_mask, bundles](const std::vector<Tensor>& in, Dropout& drops) {
                          const Tensor stream = !prepared ? layer->attend_to_text(in[0], before, text_mask, positions, drops) : positions.defined() ? before.at_positions(in[0], positions) : in[0];
                          if (!looks) return stream;
-                         const BertAttention::Projected own{in[1].index_select(0, sequence), in[2].index_select(0, sequence)};
+                         const BertAttention::Projected own{bundles.of_bundles(in[1]), bundles.of_bundles(in[2])};
                          return layer->think(layer->attend_to_visuals(stream, in_bundles, own, bundle_mask, drops), drops);
                        });
   }

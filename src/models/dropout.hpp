@@ -25,11 +25,8 @@ class Dropout {
     return other;
   }
 
-  Tensor operator()(const Tensor& input, double probability) {
-    if (!drops(probability)) return input;
-    const Tensor kept = at::empty_like(input).bernoulli_(1 - probability, generator_);
-    return input * kept.mul_(1 / (1 - probability));
-  }
+  /// Each element is dropped, or kept and divided by the probability of that.
+  Tensor operator()(const Tensor& input, double probability);
 
   /// Stochastic depth (arXiv 1603.09382): each row of `input` [N, ...] is dropped as a whole, or kept and divided by the probability of that.
   Tensor skip_rows(const Tensor& input, double probability) {

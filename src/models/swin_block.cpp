@@ -1,5 +1,7 @@
 #include "models/swin_block.hpp"
 
+#include "models/attention.hpp"
+
 namespace fgvl::models {
 SwinBlock::SwinBlock(const SwinBlockOptions& options) : options_(options) {
   const std::int64_t offsets = 2 * options.grid.window - 1;
@@ -19,15 +21,15 @@ Tensor SwinBlock::forward(const Tensor& map, const Tensor& mask, Dropout& dropou
 
 Tensor SwinBlock::attend_in_windows(const Tensor& map, const Tensor& mask) {
   const WindowGrid& grid = options_.grid;
-  const Tensor windows = to_windows(qkv_(fill_and_roll(map, grid)), grid, options_.heads);
+  const std::vector<Tensor> windows = to_windows(qkv_(fill_and_roll(map, grid)), grid, options_.heads).unbind(0);  // queries, keys, values
   Tensor bias = relative_position_bias(bias_table_, grid.window);
   // A mask differs between windows and repeats over images: windows then count as heads, so that it is broadcast and not copied for every image.
   // Without one the bias is the same in every window, which then count as images.
   const bool masked = mask.defined();
   if (masked) bias = (mask.unsqueeze(1) + bias).flatten(0, 1);
-  const auto shaped = [&](std::int64_t which) { return masked ? windows.select(0, which).flatten(1, 2) : windows.select(0, which).flatten(0, 1); };
-  const Tensor seen = at::scaled_dot_product_attention(shaped(0), shaped(1), shaped(2), bias.unsqueeze(0).to(windows.scalar_type()));
-  return out_(unroll_and_crop(from_windows(seen.reshape(windows.select(0, 0).sizes()), grid), grid));
+  const auto shaped = [&](std::size_t which) { return masked ? windows[which].flatten(1, 2) : windows[which].flatten(0, 1); };
+  const Tensor seen = attend_with_bias(shaped(0), shaped(1), shaped(2), bias.unsqueeze(0).to(windows[0].scalar_type()));
+  return out_(unroll_and_crop(from_windows(seen.reshape(windows[0].sizes()), grid), grid));
 }
 
 PatchMerging::PatchMerging(std::int64_t width) {

@@ -13,9 +13,11 @@ Mlp::Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation) : ac
 }
 
 Tensor Mlp::forward(const Tensor& tokens) {
-  const Tensor wide = widen_(tokens);
-  // x * sigmoid(1.702 x) is SiLU of 1.702 x, over 1.702: one kernel each way instead of three and five.
-  return narrow_(activation_ == Activation::kGelu ? at::gelu(wide) : at::silu(1.702 * wide) / 1.702);
+  if (activation_ == Activation::kGelu) return narrow_(at::gelu(widen_(tokens)));
+  // x * sigmoid(1.702 x) is SiLU of 1.702 x, over 1.702: the products scale on their way, and one kernel each way remains.
+  constexpr double kSteepness = 1.702;
+  const Tensor wide = at::addmm(widen_->bias, tokens.flatten(0, -2), widen_->weight.t(), kSteepness, kSteepness);
+  return at::addmm(narrow_->bias, at::silu(wide), narrow_->weight.t(), 1, 1 / kSteepness).view(tokens.sizes());
 }
 
 Tensor run_block(bool checkpointed, const std::shared_ptr<TransformerBlock>& block, const Tensor& tokens, const Tensor& mask, Dropout& dropout) {
@@ -51,8 +53,8 @@ QkvBlock::QkvBlock(const QkvBlockOptions& options) : options_(options) {
 }
 
 Tensor QkvBlock::forward(const Tensor& tokens, const Tensor& mask, Dropout& dropout) {
-  const Tensor query_key_value = qkv_(norm1_(tokens)).unflatten(2, {3, options_.width});
-  const Tensor attended = out_(attend(query_key_value.select(2, 0), query_key_value.select(2, 1), query_key_value.select(2, 2), options_.heads, mask));
+  const std::vector<Tensor> query_key_value = qkv_(norm1_(tokens)).unflatten(2, {3, options_.width}).unbind(2);
+  const Tensor attended = out_(attend(query_key_value[0], query_key_value[1], query_key_value[2], options_.heads, mask));
   const Tensor mixed = tokens + dropout.skip_rows(attended, options_.drop_path);
   return mixed + dropout.skip_rows(mlp_->forward(norm2_(mixed)), options_.drop_path);
 }

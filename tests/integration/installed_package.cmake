@@ -1,5 +1,6 @@
 # cmake -P: installs the build tree, runs the installed program, then configures, builds and runs two consumers of the installed package.
-# Takes BUILD, SOURCE, GENERATOR, MAKE_PROGRAM and CCACHE (the program, or NOTFOUND).
+# Takes BUILD, SOURCE, GENERATOR, MAKE_PROGRAM, CMAKE_NM, CMAKE_READELF and CCACHE (the program, or NOTFOUND).
+include(${CMAKE_CURRENT_LIST_DIR}/needs_only_libtorch.cmake)
 include(${CMAKE_CURRENT_LIST_DIR}/run_expecting.cmake)
 
 # A user's machine has none of these set: the package alone must know where LibTorch is, and the program where its libraries are.
@@ -32,3 +33,4 @@ foreach(package absl yaml-cpp nlohmann_json PkgConfig OpenCV ICU pugixml simdjso
   list(APPEND absent -DCMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
 endforeach()
 consume(losses_alone ${SOURCE}/examples/cmake_project/losses_alone "itc 0\\.3407" ${absent})
+needs_only_libtorch(${BUILD}/consumer/losses_alone/app)
