@@ -1,4 +1,6 @@
 // Dropout on CPUs draws its own numbers: that they are what dropout needs, whatever the type, the layout and the threads.
+#include <cmath>
+
 #include <torch/torch.h>
 
 #include "models/dropout.hpp"
