@@ -12,6 +12,7 @@
 #include "fgvl/losses/matching.hpp"
 #include "fgvl/losses/position_tokens.hpp"
 #include "fgvl/losses/region_label_contrastive.hpp"
+#include "fgvl/losses/sigmoid_contrastive.hpp"
 
 namespace fgvl::losses {
 
@@ -135,6 +136,7 @@ std::shared_ptr<TermRegistry> builtin_terms() {
     registry->add(name, [](const O& options, const FeatureSpec& spec) { return make_term(options, spec); }, defaults);
   };
   add("contrastive", ContrastiveOptions{});
+  add("sigmoid_contrastive", SigmoidContrastiveOptions{});
   add("region_label_contrastive", RegionLabelContrastiveOptions{});
   add("matching", MatchingOptions{});
   add("masked_language", MaskedLanguageOptions{});

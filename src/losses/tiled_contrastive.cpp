@@ -9,6 +9,9 @@
 
 #include "losses/pair_table.hpp"
 #include "losses/tiles.hpp"
+#ifdef FGVL_CUDA_KERNELS
+#include "losses/cuda/tiled_losses.hpp"
+#endif
 
 // Note [Exponentials of tiles]
 // The cross-entropies need log-sum-exps of the logits' rows and columns. With one shift c for all logits, exp(s - c) is computed once a tile and serves rows and columns, forward and backward (the
@@ -336,6 +339,9 @@ void check(const ContrastiveInput& input) {
 
 ContrastiveLosses tiled_contrastive(const ContrastiveInput& input) {
   check(input);
+#ifdef FGVL_CUDA_KERNELS
+  if (cuda::has_kernels(input)) return cuda::tiled_contrastive(input);
+#endif
   const at::ScalarType given = input.queries.scalar_type();
   const auto computed = [&](const Tensor& rows) { return rows.defined() && given != at::kDouble ? rows.to(at::kFloat) : rows; };
   const std::int64_t keys = input.keys.size(0) + (input.queue.defined() ? input.queue.size(0) : 0);

@@ -339,8 +339,12 @@ void read_losses(Reader& reader) {
     if (contrast.empty()) contrast = term;
   }
   for (const std::string& term : terms_with(reader, "temperature.logit_scale")) {
-    add_term(term, "contrastive");
-    reader.add("losses." + term + ".options.temperature.kind", "log_scale");
+    if (reader.has("losses." + term + ".logit_bias")) {
+      add_term(term, "sigmoid_contrastive");
+    } else {
+      add_term(term, "contrastive");
+      reader.add("losses." + term + ".options.temperature.kind", "log_scale");
+    }
     if (contrast.empty()) contrast = term;
   }
   for (const std::string& term : terms_with(reader, "itm_head.")) {

@@ -15,6 +15,7 @@
 #include "fgvl/losses/matching.hpp"
 #include "fgvl/losses/position_tokens.hpp"
 #include "fgvl/losses/region_label_contrastive.hpp"
+#include "fgvl/losses/sigmoid_contrastive.hpp"
 #include "losses/batch_parts.hpp"
 #include "losses/fake_pass.hpp"
 
@@ -142,6 +143,8 @@ inline std::vector<NamedTerm> every_term() {
   const auto add = [&]<class O>(const std::string& name, const O& options) { terms.push_back({name, [options] { return make_term(options, kSceneSpec); }}); };
   add("contrastive, same_text ignored", ContrastiveOptions{.same_text = SameText::kIgnored});
   add("contrastive, regions, log_scale", ContrastiveOptions{.rows = Rows::kRegion, .temperature = {.kind = TemperatureKind::kLogScale, .init = 0.1}});
+  add("sigmoid_contrastive, images, same_text ignored", SigmoidContrastiveOptions{.rows = Rows::kImage, .same_text = SameText::kIgnored});
+  add("sigmoid_contrastive, reference", SigmoidContrastiveOptions{.reference = true});
   add("region_label_contrastive, implied ignored", RegionLabelContrastiveOptions{.implied = Implied::kIgnored});
   add("contrastive, soft targets and a queue", ContrastiveOptions{.queue = QueueOptions{.size = 24}, .alpha = 0.4});
   add("masked_language, distillation", MaskedLanguageOptions{.distillation = DistillationOptions{}});

@@ -3,8 +3,8 @@
 #include <torch/torch.h>
 
 #include "fgvl/core/random.hpp"
-#include "fgvl/losses/contrastive.hpp"
 #include "fgvl/losses/tiled_contrastive.hpp"
+#include "losses/full_matrix.hpp"
 #include "support/catch.hpp"
 
 namespace fgvl::losses {
@@ -31,35 +31,6 @@ PairRules random_rules(std::int64_t queries, std::int64_t keys, std::uint64_t se
   return {integers(queries, distinct, seed), integers(keys, distinct, seed + 1), integers(queries, groups, seed + 2), integers(keys, key_groups, seed + 3), relations(seed + 4), relations(seed + 6)};
 }
 
-/// The rules as masks, pair by pair.
-PairRoles masks(const PairRules& rules) {
-  const auto related = [&](const Tensor& pairs) {
-    Tensor found = torch::zeros({rules.query_id.size(0), rules.key_id.size(0)}, torch::kBool);
-    for (std::int64_t i = 0; pairs.defined() && i < pairs.size(0); ++i) found.logical_or_((rules.query_group == pairs[i][0]).unsqueeze(1).logical_and((rules.key_group == pairs[i][1]).unsqueeze(0)));
-    return found;
-  };
-  const Tensor positive = (rules.query_id.unsqueeze(1) == rules.key_id.unsqueeze(0)).logical_or(related(rules.positive));
-  return {positive, related(rules.ignored).logical_and(positive.logical_not())};
-}
-
-/// The losses from the whole matrix.
-ContrastiveLosses whole(const ContrastiveInput& input) {
-  const Tensor keys = input.queue.defined() ? at::cat({input.keys, input.queue}) : input.keys;
-  const PairRoles roles = masks(input.pairs);
-  const Tensor logits = input.queries.matmul(keys.t()) / input.temperature;
-  Tensor to_keys = multi_positive_cross_entropy(logits, roles);
-  if (input.soft.alpha > 0) {
-    const double infinity = std::numeric_limits<double>::infinity();
-    const Tensor teacher = (input.soft.queries.matmul((input.soft.keys.defined() ? input.soft.keys : keys).t()) / input.temperature).detach().masked_fill(roles.ignored, -infinity);
-    const Tensor target = torch::softmax(teacher, 1).masked_fill(roles.ignored, 0.0);
-    const Tensor soft = -(target * torch::log_softmax(logits.masked_fill(roles.ignored, -infinity), 1).masked_fill(roles.ignored, 0.0)).sum(1);
-    to_keys = torch::where(roles.positive.any(1), (1 - input.soft.alpha) * to_keys + input.soft.alpha * soft, torch::zeros_like(to_keys));
-  }
-  ContrastiveLosses losses{to_keys, {}};
-  if (input.both) losses.to_queries = multi_positive_cross_entropy(logits.t(), {roles.positive.t(), roles.ignored.t()});
-  return losses;
-}
-
 /// Losses, and gradients of their weighted sum.
 std::vector<Tensor> evaluated(ContrastiveInput input, ContrastiveLosses (*losses_of)(const ContrastiveInput&)) {
   for (Tensor* leaf : {&input.queries, &input.keys, &input.temperature}) *leaf = leaf->detach().clone().set_requires_grad(true);
@@ -80,7 +51,7 @@ double distance(const Tensor& a, const Tensor& b) {
 }
 
 void check_equal(const ContrastiveInput& input, double tolerance) {
-  const std::vector<Tensor> ours = evaluated(input, &tiled_contrastive), full = evaluated(input, &whole);
+  const std::vector<Tensor> ours = evaluated(input, &tiled_contrastive), full = evaluated(input, &test::full_contrastive);
   for (std::size_t i = 0; i < ours.size(); ++i) {
     CAPTURE(i, input.queries.sizes(), input.keys.sizes());
     CHECK(distance(ours[i], full[i]) <= tolerance);
@@ -223,6 +194,43 @@ TEST_CASE("tiled_contrastive: bfloat16 features are computed in float32", "[tile
   input.keys = input.keys.to(at::kFloat);
   CHECK(losses.scalar_type() == at::kFloat);
   CHECK(at::equal(losses, tiled_contrastive(input).to_keys));
+}
+
+/// The losses, and gradients of their weighted sum by queries, keys, scale and bias.
+std::vector<Tensor> evaluated(SigmoidInput input, Tensor (*losses_of)(const SigmoidInput&)) {
+  for (Tensor* leaf : {&input.queries, &input.keys, &input.scale, &input.bias}) *leaf = leaf->detach().clone().set_requires_grad(true);
+  const Tensor losses = losses_of(input);
+  (losses * torch::linspace(0.5, 1.5, losses.numel(), losses.options())).sum().backward();
+  std::vector<Tensor> values{losses.detach()};
+  for (const Tensor& leaf : {input.queries, input.keys, input.scale, input.bias}) values.push_back(leaf.grad().defined() ? leaf.grad() : torch::zeros_like(leaf));
+  return values;
+}
+
+TEST_CASE("tiled_sigmoid: losses and gradients equal those of the whole matrix, saturated logits included", "[tiled]") {
+  for (const Sizes& size : kSizes) {
+    for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
+      for (const double scale : {10.0, 3000.0}) {
+        const SigmoidInput input{.queries = rows(size.queries, 1, dtype), .keys = rows(size.keys, 2, dtype), .scale = torch::tensor(scale, dtype), .bias = torch::tensor(-3.0, dtype),
+                                 .pairs = random_rules(size.queries, size.keys, 3)};
+        const std::vector<Tensor> ours = evaluated(input, &tiled_sigmoid), full = evaluated(input, &test::full_sigmoid);
+        for (std::size_t i = 0; i < ours.size(); ++i) {
+          CAPTURE(i, size.queries, size.keys, scale, dtype);
+          CHECK(ours[i].isfinite().all().item<bool>());
+          CHECK(distance(ours[i], full[i]) <= (dtype == at::kDouble ? 1e-12 : 1e-5));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("tiled_sigmoid: what does not fit is named", "[tiled]") {
+  const SigmoidInput good{.queries = rows(4, 1), .keys = rows(4, 2), .scale = torch::tensor(10.0), .bias = torch::tensor(-10.0), .pairs = PairRules::diagonal(4)};
+  SigmoidInput input = good;
+  input.keys = rows(4, 2, at::kDouble, 5);
+  CHECK_THROWS_WITH(tiled_sigmoid(input), Catch::Contains("[tiled_sigmoid] keys: expected"));
+  input = good;
+  input.bias = torch::zeros({2});
+  CHECK_THROWS_WITH(tiled_sigmoid(input), Catch::Contains("bias: expected a scalar, got [2]"));
 }
 
 TEST_CASE("tiled_contrastive: what does not fit is named", "[tiled]") {

@@ -75,7 +75,7 @@ class Criterion : public torch::nn::Module, private TermLookup {
 };
 
 using TermRegistry = Registry<LossTermPtr, FeatureSpec>;
-/// Ours: contrastive, region_label_contrastive, matching, masked_language, language_model, box_regression, foil_matching.
+/// Ours: contrastive, sigmoid_contrastive, region_label_contrastive, matching, masked_language, language_model, box_regression, foil_matching.
 std::shared_ptr<TermRegistry> builtin_terms();
 
 /// One entry of the `losses:` section.
