@@ -44,7 +44,7 @@ struct Source {
 class FoilSource {
  public:
   FoilSource(const Record& record, const SampleOptions& options, const TextPipeline& texts, const View& view, const GeneratorKey& key, const FoilRules* rules)
-      : record_(record), options_(options), texts_(texts), view_(view), purpose_(absl::StrCat(key.purpose, ":foils")),
+      : record_(record), options_(options), texts_(texts), view_(view), purpose_(std::string(key.purpose) + ":foils"),
         generator_({.seed = key.seed, .epoch = key.epoch, .sample = key.sample, .purpose = purpose_}), rules_(rules) {
     TORCH_CHECK(!options.foils || !options.foil_rules.makes_foils() || rules != nullptr, "[make_sample] rules: these options ask for foils that are made; pass what open_foil_rules gives");
   }

@@ -150,6 +150,7 @@ TEST_CASE("Criterion: a fixed temperature follows its schedule, also where anoth
   // A term whose weight is 0 still lends its temperature.
   Criterion criterion(kSpec);
   criterion.add("itc", ContrastiveOptions{.temperature = {.kind = TemperatureKind::kLogScale, .init = falling, .learn = false}}, 0.0).add("itm", MatchingOptions{.temperature = "itc"});
+  criterion.to(at::kDouble);  // as the features
   AtStep pass(100);
   criterion.forward(pass);
   CHECK(dynamic_cast<TemperatureSource&>(*criterion.find("itc")).divisor().item<double>() == Approx(0.1));

@@ -16,7 +16,8 @@ using test::Scene;
 /// Value of each part of a term.
 std::vector<double> parts_of(const LossTermPtr& term, ForwardPass& pass) {
   std::vector<double> values;
-  for (const Loss::Part& part : term->forward(pass).parts()) values.push_back(part.sum.item<double>() / part.count);
+  const Loss loss = term->forward(pass);
+  for (const Loss::Part& part : loss.parts()) values.push_back(part.sum.item<double>() / part.count);
   return values;
 }
 
