@@ -444,6 +444,9 @@ class NumberFoils {
     const std::string plural = in_other_number(head->first, head->second, true);
     auto follows = agreement(sentence_, head->first + head->second.length, true);
     if (plural.empty() || !follows || (i > 0 && sentence_.at(i - 1) == "is")) return;
+    for (const char* pronoun : {"it", "its", "he", "his", "she", "her", "himself", "herself"}) {
+      if (sentence_.says(pronoun)) return;  // it would have to be "their"
+    }
     const NounEntry& entry = head->second.entries->front();
     // "a dog" does not say that there is no second one: others must not speak of dogs, nor annotate two.
     const auto& plurals = impl_.nouns[entry.set].plurals[entry.item];
@@ -589,6 +592,8 @@ std::vector<std::string> role_foils(const Sentence& sentence) {
   }
   const auto right = here(at) ? sentence.noun_phrase(at) : std::nullopt;
   if (!right) return {};
+  // "a tree branch" is no tree: what goes on behind the noun must be a participle, or no content at all.
+  if (here(right->end) && sentence.is_content(right->end) && !sentence.is_participle(right->end) && !absl::EndsWith(sentence.at(right->end), "ed")) return {};
   const bool known = left->number != Number::kUnknown && right->number != Number::kUnknown;
   const bool same = known && left->number == right->number;
   if (agrees && !same) return {};

@@ -20,6 +20,11 @@ void check_ids(const Tensor& ids, std::int64_t count, const char* where, const c
               ids.defined() ? c10::str(ids.sizes(), " ", ids.scalar_type()) : "nothing");
 }
 
+void check_pairs(const Tensor& pairs, const char* where, const char* field) {
+  TORCH_CHECK(!pairs.defined() || (pairs.dim() == 2 && pairs.size(1) == 2 && pairs.scalar_type() == at::kLong), "[", where, "] pairs.", field, ": expected [A, 2] int64, got ", pairs.sizes(), " ",
+              pairs.scalar_type());
+}
+
 /// Indices 0 .. n - 1 in the order of their values, equal values ascending, and where each value's indices stand.
 template <class Range>
 std::vector<std::int64_t> sorted_by(const std::vector<std::int64_t>& values, std::unordered_map<std::int64_t, Range>& ranges) {
@@ -47,9 +52,18 @@ PairRules PairRules::diagonal(std::int64_t count, at::Device device) {
   return {ids, ids, {}, {}, {}, {}};
 }
 
-PairTable::PairTable(const PairRules& rules, std::int64_t queries, std::int64_t keys, const char* where) : keys_(keys) {
+void check_rules(const PairRules& rules, std::int64_t queries, std::int64_t keys, const char* where) {
   check_ids(rules.query_id, queries, where, "query_id");
   check_ids(rules.key_id, keys, where, "key_id");
+  check_pairs(rules.positive, where, "positive");
+  check_pairs(rules.ignored, where, "ignored");
+  if (!rules.positive.defined() && !rules.ignored.defined()) return;
+  check_ids(rules.query_group, queries, where, "query_group");
+  check_ids(rules.key_group, keys, where, "key_group");
+}
+
+PairTable::PairTable(const PairRules& rules, std::int64_t queries, std::int64_t keys, const char* where) : keys_(keys) {
+  check_rules(rules, queries, keys, where);
   std::unordered_map<std::int64_t, Range> by_id;
   keys_by_id_ = sorted_by(host(rules.key_id), by_id);
   for (const std::int64_t id : host(rules.query_id)) {
@@ -58,14 +72,11 @@ PairTable::PairTable(const PairRules& rules, std::int64_t queries, std::int64_t 
   }
   if (!rules.positive.defined() && !rules.ignored.defined()) return;
 
-  check_ids(rules.query_group, queries, where, "query_group");
-  check_ids(rules.key_group, keys, where, "key_group");
   std::unordered_map<std::int64_t, Range> by_group;
   keys_by_group_ = sorted_by(host(rules.key_group), by_group);
   const std::vector<std::int64_t> query_group = host(rules.query_group);
-  const auto resolve = [&](const Tensor& pairs, const char* field, Relations& relations, std::vector<Range>& of_query) {
+  const auto resolve = [&](const Tensor& pairs, Relations& relations, std::vector<Range>& of_query) {
     if (!pairs.defined()) return;
-    TORCH_CHECK(pairs.dim() == 2 && pairs.size(1) == 2 && pairs.scalar_type() == at::kLong, "[", where, "] pairs.", field, ": expected [A, 2] int64, got ", pairs.sizes(), " ", pairs.scalar_type());
     const std::vector<std::int64_t> flat = host(pairs);
     std::vector<std::array<std::int64_t, 2>> list;
     for (std::size_t i = 0; i < flat.size(); i += 2) {
@@ -84,8 +95,8 @@ PairTable::PairTable(const PairRules& rules, std::int64_t queries, std::int64_t 
       of_query.push_back(found == of_group.end() ? Range{} : found->second);
     }
   };
-  resolve(rules.positive, "positive", positive_, positive_of_);
-  resolve(rules.ignored, "ignored", ignored_, ignored_of_);
+  resolve(rules.positive, positive_, positive_of_);
+  resolve(rules.ignored, ignored_, ignored_of_);
 }
 
 PairTable::Marked PairTable::marked(const Tile& tile) const {

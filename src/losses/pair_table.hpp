@@ -6,10 +6,13 @@
 
 namespace fgvl::losses {
 
+/// Throws c10::Error, naming the field, unless the rules fit `queries` x `keys`. `where` is the function of which they are an argument.
+void check_rules(const PairRules& rules, std::int64_t queries, std::int64_t keys, const char* where);
+
 /// PairRules on the host, ready to be asked about one tile at a time. Takes O(N + M + rules) memory, however many pairs the rules say something of.
 class PairTable {
  public:
-  /// Throws c10::Error, naming the field, unless the rules fit `queries` x `keys`. `where` is the function of which they are an argument.
+  /// Throws as check_rules.
   PairTable(const PairRules& rules, std::int64_t queries, std::int64_t keys, const char* where);
 
   /// Queries [query_begin, query_end) against keys [key_begin, key_end).

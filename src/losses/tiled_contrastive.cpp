@@ -41,9 +41,9 @@ double smallest_sum(at::ScalarType dtype, std::int64_t count) {
   return static_cast<double>(count) * smallest * 8 / epsilon;
 }
 
-/// The c of Note [Exponentials of tiles], or nothing where maxima are to be kept.
-std::optional<double> common_shift(const TileProducts& products, std::int64_t count) {
-  const double bound = products.bound(), largest = largest_exponent(products.left().scalar_type(), count);
+/// The c of Note [Exponentials of tiles], or nothing where maxima are to be kept. `factor`: the largest number by which exponentials are multiplied before they are summed.
+std::optional<double> common_shift(const TileProducts& products, std::int64_t count, double factor = 1) {
+  const double bound = products.bound(), largest = largest_exponent(products.left().scalar_type(), count) - std::log(std::max(1.0, factor));
   return bound <= 2 * largest ? std::optional(std::max(0.0, bound - largest)) : std::nullopt;
 }
 
@@ -215,7 +215,7 @@ class TiledContrastive final : public torch::autograd::Function<TiledContrastive
     const std::int64_t count = std::max(plan.table.queries(), plan.table.keys());
     const bool soft = plan.alpha > 0;
     Tensor teacher_dot;
-    const std::optional<double> shift = common_shift(work.products, count), teacher_shift = soft ? common_shift(work.teacher, count) : std::nullopt;
+    const std::optional<double> shift = common_shift(work.products, count), teacher_shift = soft ? common_shift(work.teacher, count, work.products.bound()) : std::nullopt;
     if (!sum_tiles(plan, work, shift, teacher_shift, teacher_dot)) sum_tiles(plan, work, std::nullopt, std::nullopt, teacher_dot);
 
     context->saved_data["plan"] = c10::IValue::make_capsule(shared);
@@ -278,7 +278,7 @@ class TiledContrastive final : public torch::autograd::Function<TiledContrastive
       temperature_gradient.sub_((of_rows * work.products.left().narrow(0, rows.begin, count)).sum(at::kDouble) / temperature);
       of_rows.div_(temperature);
     }
-    return {query_gradient, key_gradient, temperature_gradient.to(saved[2].scalar_type()), Tensor()};
+    return {query_gradient, key_gradient, temperature_gradient.to(saved[2].scalar_type()).view_as(saved[2]), Tensor()};
   }
 
  private:

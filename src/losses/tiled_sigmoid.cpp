@@ -78,7 +78,7 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
     });
     // sum_m gradient * similarity is, row by row, what the query's gradient is before the scale, times the query.
     const Tensor scale_gradient = (query_gradient * queries).sum(at::kDouble);
-    return {query_gradient * scale, key_gradient, scale_gradient.to(saved[2].scalar_type()), bias_gradient.to(bias.scalar_type()), Tensor()};
+    return {query_gradient * scale, key_gradient, scale_gradient.to(saved[2].scalar_type()).view_as(saved[2]), bias_gradient.to(bias.scalar_type()).view_as(bias), Tensor()};
   }
 };
 

@@ -128,6 +128,7 @@ TEST_CASE("role foils: noun phrases change places around a verb or relation that
     {"a woman on the left", {}},
     {"a man riding his horse", {}},
     {"a dog that chases a cat", {}},
+    {"a bird perched on top of a tree branch", {}},
     {"a dog chases a dog", {}},
   });
   CHECK(foils_of("a dog chases a cat", FoilKind::kRole, saying({"a cat chases a dog"})).empty());
@@ -203,6 +204,7 @@ TEST_CASE("number foils: numbers next to the true one, singular and plural where
     // What must not change.
     {"a dog runs", {}},
     {"a dog which is wet", {}},
+    {"a cat has its head on a keyboard", {}},
     {"one of the dogs", {}},
     {"this one", {}},
     {"two tone car", {}},

@@ -106,7 +106,7 @@ TEST_CASE("tiled_contrastive: gradients equal finite differences", "[tiled]") {
       ContrastiveInput input{.queries = rows(4, 1) * scale, .keys = rows(5, 2), .temperature = torch::tensor(0.3 * scale, torch::kFloat64), .pairs = random_rules(4, kind == 2 ? 8 : 5, 3), .both = kind == 0};
       if (kind == 2) {
         input.queue = rows(3, 7);
-        input.soft = {.alpha = 0.3, .queries = rows(4, 8) * scale};
+        input.soft = {.alpha = 0.3, .queries = rows(4, 8) * scale, .keys = rows(8, 9)};  // its own keys: a teacher that shares them would move with them, without gradient
       }
       for (Tensor ContrastiveInput::*field : {&ContrastiveInput::queries, &ContrastiveInput::keys, &ContrastiveInput::temperature}) {
         ContrastiveInput at = input;

@@ -6,6 +6,7 @@
 #include "fgvl/core/files.hpp"
 #include "fgvl/core/safetensors.hpp"
 #include "support/catch.hpp"
+#include "train/shares.hpp"
 #include "train/stages.hpp"
 #include "train/tiny_run.hpp"
 

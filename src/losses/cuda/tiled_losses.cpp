@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "losses/cuda/kernels.hpp"
+#include "losses/pair_table.hpp"
 
 namespace fgvl::losses::cuda {
 namespace {
@@ -14,7 +15,16 @@ bool fits(const Tensor& queries, std::int64_t keys) {
   return queries.is_cuda() && (queries.scalar_type() == at::kFloat || queries.scalar_type() == at::kBFloat16) && queries.size(0) > 0 && keys > 0 && queries.size(1) > 0;
 }
 
+void check(const PairRules& rules, const Tensor& queries, std::int64_t keys, const char* where) {
+  check_rules(rules, queries.size(0), keys, where);
+  for (const Tensor& names : {rules.query_id, rules.key_id, rules.query_group, rules.key_group, rules.positive, rules.ignored}) {
+    TORCH_CHECK(!names.defined() || names.device() == queries.device(), "[", where, "] pairs: expected on ", queries.device(), " as queries, got ", names.device());
+  }
+}
+
 Tensor contiguous(const Tensor& rows) { return rows.defined() ? rows.detach().contiguous() : rows; }
+
+std::int64_t key_count(const ContrastiveInput& input) { return input.keys.size(0) + (input.queue.defined() ? input.queue.size(0) : 0); }
 
 /// A new float32 tensor beside `like`.
 Tensor floats(const Tensor& like, at::IntArrayRef sizes) { return at::empty(sizes, like.options().dtype(at::kFloat).requires_grad(false)); }
@@ -256,11 +266,12 @@ class Sigmoid final : public torch::autograd::Function<Sigmoid> {
 
 }  // namespace
 
-bool has_kernels(const ContrastiveInput& input) { return fits(input.queries, input.keys.size(0) + (input.queue.defined() ? input.queue.size(0) : 0)); }
+bool has_kernels(const ContrastiveInput& input) { return fits(input.queries, key_count(input)); }
 
 bool has_kernels(const SigmoidInput& input) { return fits(input.queries, input.keys.size(0)); }
 
 ContrastiveLosses tiled_contrastive(const ContrastiveInput& input) {
+  check(input.pairs, input.queries, key_count(input), "tiled_contrastive");
   const c10::OptionalDeviceGuard guard(input.queries.device());
   auto state = c10::make_intrusive<ContrastiveState>();
   state->problem.rules = input.pairs;
@@ -276,6 +287,7 @@ ContrastiveLosses tiled_contrastive(const ContrastiveInput& input) {
 }
 
 Tensor tiled_sigmoid(const SigmoidInput& input) {
+  check(input.pairs, input.queries, input.keys.size(0), "tiled_sigmoid");
   const c10::OptionalDeviceGuard guard(input.queries.device());
   auto state = c10::make_intrusive<SigmoidState>();
   state->problem.rules = input.pairs;
