@@ -153,7 +153,7 @@ std::unique_ptr<Loader> make_changing(Mix mix, const Schedule& captions_weight, 
 /// Pictures of the second stream in a batch.
 std::int64_t of_second(const RegionBatch& batch) {
   std::vector<bool> second(static_cast<std::size_t>(batch.image_count()), false);
-  for (std::int64_t t = 0; t < batch.text_count(); ++t) second[batch.text_to_image[t].item<std::size_t>()] = batch.text_stream[t].item<int>() == 1;
+  for (std::int64_t t = 0; t < batch.text_count(); ++t) second[batch.text_to_image[t].item<std::int64_t>()] = batch.text_stream[t].item<int>() == 1;
   return std::count(second.begin(), second.end(), true);
 }
 

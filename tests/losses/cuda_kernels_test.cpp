@@ -46,8 +46,9 @@ double difference(const Tensor& value, const Tensor& expected) {
 
 Tensor leaf(const Tensor& value) { return value.detach().clone().set_requires_grad(true); }
 
-/// What bfloat16 costs: inputs are the same, products are exact in float32, and gradients of similarities have 8 bits.
-double tolerance_of(at::ScalarType dtype) { return dtype == torch::kFloat32 ? 1e-5 : 1.0 / 256; }
+/// What bfloat16 costs: inputs are the same, products are exact in float32. Gradients of similarities are rounded to 8 bits, by up to 1/512 of themselves, and so are their sums, which are smaller than what
+/// they are made of: three times at most here.
+double tolerance_of(at::ScalarType dtype) { return dtype == torch::kFloat32 ? 1e-5 : 1.0 / 128; }
 double loss_tolerance_of(at::ScalarType) { return 1e-5; }
 
 void check_contrastive(ContrastiveInput input, double tolerance) {
@@ -210,7 +211,9 @@ TEST_CASE("cuda sigmoid, emulated: losses and gradients are those of the full ma
         (expected * weight).sum().backward();
         CHECK(difference(input.queries.grad(), full.queries.grad()) < tolerance_of(dtype));
         CHECK(difference(input.keys.grad(), full.keys.grad()) < tolerance_of(dtype));
-        CHECK(difference(input.bias.grad(), full.bias.grad()) < 1e-5);
+        // Every pair adds a derivative between -1 and 1, which is 0 in float32 where the logit is large.
+        const double bias_gradient = full.bias.grad().item<double>();
+        CHECK(std::abs(input.bias.grad().item<double>() - bias_gradient) <= 1e-5 * std::max(1.0, std::abs(bias_gradient)));
         const double parts = (full.queries.grad() * full.queries).abs().sum().item<double>() / scale;
         CHECK(std::abs(input.scale.grad().item<double>() - full.scale.grad().item<double>()) <= 1e-5 * std::max(parts, 1e-30));
       }

@@ -212,7 +212,7 @@ TEST_CASE("loading: state of an official objective is not needed, and does not h
   CHECK(report.ok());
   CHECK(report.count(LoadOutcome::kNotNeeded) == 4);
   CHECK(at::equal(model[0].second, file[0].second));
-  CHECK_THAT(report.table(), Catch::Contains("image_queue  [2, 8], state of the official objective") && Catch::Contains("3 loaded, 2 tied, 2 derived, 4 not needed"));
+  CHECK_THAT(report.table(), Catch::Contains("image_queue  [2, 8], state of the checkpoint's objective") && Catch::Contains("3 loaded, 2 tied, 2 derived, 4 not needed"));
   file.emplace_back("image_idx_queue", torch::zeros({1, 8}, at::kLong));  // PEVL's
   CHECK(load_named(targets(), file, albef).count(LoadOutcome::kUnexpected) == 1);
   CHECK(load_named(targets(), file, {.names = find_name_map("pevl"), .text_layers = 3}).count(LoadOutcome::kNotNeeded) == 5);
@@ -334,7 +334,7 @@ TEST_CASE("ALBEF's and PEVL's names are X-VLM's, but for their vision encoder, t
     }
     CHECK_FALSE(to_official(map, "losses.itm.itm_head.0.weight", 6).has_value());
     CHECK_FALSE(to_official(map, "model.bbox_head.0.weight", 6).has_value());
-    CHECK_FALSE(to_ours(map, "visual_encoder_m.cls_token", 6).has_value());
+    CHECK(to_ours(map, "visual_encoder_m.cls_token", 6) == "model.momentum.vision_encoder.cls_token");
   }
 }
 
