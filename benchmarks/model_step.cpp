@@ -1,11 +1,10 @@
 // One X-VLM training step by stages: benchmark_model_step --size mid384 --threads 1 [--peer "python3 xvlm_step.py"]
 // The batch is random, with texts as long as those of real region annotations; everything that X-VLM's Pretrain.py does in a region step is in it: five losses, backward,
 // clipping, AdamW. With --peer, the official code runs the same setting in the same call, in turn with ours: a program that takes --size, --threads, --steps, --dropout
-// and --max_tokens and ends with a line of JSON with "step_s" {"min", "median"} and "peak_rss_mb".
+// and --max_tokens and ends with a line of JSON with "step_s" {"min", "median"} and "peak_rss_mb". The table and --json hold least times and the peak memory of each process.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <functional>
 #include <iomanip>
 #include <iostream>
@@ -14,10 +13,9 @@
 
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
-#include <sys/resource.h>
 #include <torch/torch.h>
 
+#include "cases.hpp"
 #include "fgvl/core/device.hpp"
 #include "fgvl/losses/box_regression.hpp"
 #include "fgvl/losses/contrastive.hpp"
@@ -61,7 +59,7 @@ const std::vector<Size>& sizes() {
 }
 
 struct Arguments {
-  std::string size = "small_clip", device = "cpu", peer;
+  std::string size = "small_clip", device = "cpu", peer, json;
   std::int64_t threads = 1, steps = 5, warmup = 2, images = 0, max_tokens = 40;
   bool dropout = true, bf16 = false, image_batch = false, profile = false;
 };
@@ -133,11 +131,7 @@ struct Measured {
   double peak_mib = 0, built_mib = 0;
 };
 
-double peak_mib() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
-}
+double peak_mib() { return static_cast<double>(benchmark::peak_bytes()) / (1 << 20); }
 
 Measured measure(const Size& size, const Arguments& arguments) {
   const at::Device device = parse_device(arguments.device);
@@ -209,21 +203,28 @@ Measured measure(const Size& size, const Arguments& arguments) {
   return measured;
 }
 
-/// The last line of JSON that the peer prints.
 nlohmann::json run_peer(const Arguments& arguments) {
-  const std::string command = arguments.peer + " --size " + arguments.size + " --threads " + std::to_string(arguments.threads) + " --steps " + std::to_string(arguments.steps) + " --warmup " +
-                              std::to_string(arguments.warmup) + " --dropout " + (arguments.dropout ? "1" : "0") + " --max_tokens " + std::to_string(arguments.max_tokens);
-  std::FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) throw std::runtime_error("cannot run " + command);
-  std::string line, last;
-  for (int character = std::fgetc(pipe); character != EOF; character = std::fgetc(pipe)) {
-    line += static_cast<char>(character);
-    if (character != '\n') continue;
-    if (line.front() == '{') last = line;
-    line.clear();
+  return benchmark::last_json_of(arguments.peer + " --size " + arguments.size + " --threads " + std::to_string(arguments.threads) + " --steps " + std::to_string(arguments.steps) + " --warmup " +
+                                 std::to_string(arguments.warmup) + " --dropout " + (arguments.dropout ? "1" : "0") + " --max_tokens " + std::to_string(arguments.max_tokens));
+}
+
+/// The least of the peer's calls counts.
+benchmark::Case as_case(const Arguments& arguments, const Measured& ours, const std::vector<nlohmann::json>& peers) {
+  benchmark::Case one{.name = "model_step." + arguments.size,
+                      .parameters = {{"threads", arguments.threads},
+                                     {"device", arguments.device},
+                                     {"dropout", arguments.dropout},
+                                     {"bf16", arguments.bf16},
+                                     {"image_batch", arguments.image_batch},
+                                     {"images", arguments.images},
+                                     {"steps", arguments.steps}},
+                      .ours = {.seconds = ours.least / 1000, .peak_bytes = std::llround(ours.peak_mib * (1 << 20))}};
+  if (!peers.empty()) one.parameters["reference_tokens"] = arguments.max_tokens;
+  for (const nlohmann::json& peer : peers) {
+    const double seconds = peer["step_s"]["min"];
+    if (!one.reference || seconds < *one.reference->seconds) one.reference = benchmark::Measurement{.seconds = seconds, .peak_bytes = std::llround(peer["peak_rss_mb"].get<double>() * (1 << 20))};
   }
-  if (pclose(pipe) != 0 || last.empty()) throw std::runtime_error("the peer failed: " + command);
-  return nlohmann::json::parse(last);
+  return one;
 }
 
 void print(const std::string& who, double least, double median, double peak) {
@@ -250,6 +251,7 @@ int main(int argc, char** argv) {
   app.add_flag("--profile", arguments.profile, "Operators of one more step by own time");
   app.add_option("--peer", arguments.peer, "Command that measures the official code; runs before and after ours");
   app.add_option("--peer-tokens", arguments.max_tokens, "Tokens that the official code fills texts up to; ours computes what is there")->capture_default_str();
+  app.add_option("--json", arguments.json, "File for the table's row");
   CLI11_PARSE(app, argc, argv);
   at::set_num_threads(static_cast<int>(arguments.threads));
   const Size& size = *std::find_if(sizes().begin(), sizes().end(), [&](const Size& one) { return one.name == arguments.size; });
@@ -262,13 +264,10 @@ int main(int argc, char** argv) {
     print("ours", ours.least, ours.median, ours.peak_mib);
     for (const auto& [stage, milliseconds] : ours.fastest) std::cout << "  " << std::left << std::setw(30) << stage << std::right << std::setprecision(1) << std::setw(9) << milliseconds << " ms\n";
     std::cout << "  memory after building " << std::setprecision(0) << ours.built_mib << " MiB\n";
-    double official = 0;
-    for (const nlohmann::json& peer : peers) {
-      const double least = peer["step_s"]["min"].get<double>() * 1000;
-      print("official", least, peer["step_s"]["median"].get<double>() * 1000, peer["peak_rss_mb"]);
-      official = official == 0 ? least : std::min(official, least);
-    }
-    if (official > 0) std::cout << std::setprecision(2) << "ours is " << official / ours.least << " times as fast (least times)" << std::endl;
+    for (const nlohmann::json& peer : peers) print("official", peer["step_s"]["min"].get<double>() * 1000, peer["step_s"]["median"].get<double>() * 1000, peer["peak_rss_mb"]);
+    const std::vector<benchmark::Case> cases{as_case(arguments, ours, peers)};
+    benchmark::print_table(std::cout, cases);
+    benchmark::write_json(arguments.json, cases);
   } catch (const std::exception& error) {
     return std::cerr << error.what() << std::endl, 1;
   }

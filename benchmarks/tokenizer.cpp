@@ -1,24 +1,22 @@
 // Tokenizers on the lines of a file, one thread, beside the Python packages where an interpreter that has them is given.
 //   benchmark_tokenizer TEXTS [wordpiece=VOCABULARY] [byte_bpe=VOCAB_JSON] [clip_bpe=VOCABULARY] [--python PYTHON] [--rounds 5] [--json FILE]
 // Each round times ours, then the package (benchmarks/tokenizer_reference.py); the least time of all rounds counts, because other work on a machine only adds.
-#include <sys/resource.h>
-
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iomanip>
 #include <iostream>
 #include <limits>
 
-#include <nlohmann/json.hpp>
+#include <CLI/CLI.hpp>
 #include <unicode/regex.h>
 
+#include "cases.hpp"
 #include "data/tokenizer_gpt2_words.hpp"
 #include "fgvl/data/tokenizers.hpp"
 
 using namespace fgvl;
-using Json = nlohmann::ordered_json;
+using benchmark::Case;
+using benchmark::Measurement;
 
 namespace {
 
@@ -27,24 +25,6 @@ double seconds_of(Work&& work) {
   const auto begin = std::chrono::steady_clock::now();
   work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-std::int64_t peak_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
-}
-
-Json output_of(const std::string& command) {
-  std::string text;
-  FILE* pipe = popen(command.c_str(), "r");
-  char buffer[4096];
-  while (pipe != nullptr && std::fgets(buffer, sizeof buffer, pipe) != nullptr) text += buffer;
-  if (pipe == nullptr || pclose(pipe) != 0) {
-    std::cerr << "failed: " << command << std::endl;
-    std::exit(2);
-  }
-  return Json::parse(text);
 }
 
 std::size_t words_by_regex(const std::vector<std::string>& texts, const icu::RegexPattern& pattern) {
@@ -64,37 +44,29 @@ std::size_t words_by_hand(const std::vector<std::string>& texts) {
   return words;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  std::vector<std::pair<std::string, std::string>> kinds;
-  std::string python, json_file;
+int run(int argc, char** argv) {
+  std::vector<std::string> kinds;
+  std::string text_file, python, json;
   int rounds = 5;
-  for (int i = 2; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const bool has_next = i + 1 < argc;
-    if (argument == "--python" && has_next) {
-      python = argv[++i];
-    } else if (argument == "--json" && has_next) {
-      json_file = argv[++i];
-    } else if (argument == "--rounds" && has_next) {
-      rounds = std::atoi(argv[++i]);
-    } else if (const std::size_t equals = argument.find('='); equals != std::string::npos) {
-      kinds.emplace_back(argument.substr(0, equals), argument.substr(equals + 1));
-    } else {
-      argc = 1;
-    }
-  }
-  if (argc < 2 || rounds < 1) return std::cerr << "usage: benchmark_tokenizer TEXTS [KIND=VOCABULARY]... [--python PYTHON] [--rounds N] [--json FILE]" << std::endl, 2;
-  std::ifstream stream(argv[1]);
+  CLI::App app("Tokenizers on the lines of a file, one thread, beside the Python packages");
+  app.add_option("texts", text_file, "One text a line")->required();
+  app.add_option("kinds", kinds, "KIND=VOCABULARY, several: wordpiece, byte_bpe, clip_bpe");
+  app.add_option("--python", python, "Interpreter that has the packages; without it ours is measured alone");
+  app.add_option("--rounds", rounds, "Turns of ours and the package; the least time counts")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--json", json, "File for the table's rows");
+  CLI11_PARSE(app, argc, argv);
+  std::ifstream stream(text_file);
   std::vector<std::string> texts;
   std::size_t bytes = 0;
   for (std::string line; std::getline(stream, line); texts.push_back(line)) bytes += line.size();
-  if (texts.empty()) return std::cerr << argv[1] << ": no texts" << std::endl, 3;
+  if (texts.empty()) return std::cerr << text_file << ": no texts" << std::endl, 3;
 
   const std::string script = (std::filesystem::path(FGVL_SOURCE_DIR) / "benchmarks" / "tokenizer_reference.py").string();
-  Json rows = Json::array();
-  for (const auto& [kind, vocabulary] : kinds) {
+  std::vector<Case> cases;
+  for (const std::string& given : kinds) {
+    const std::size_t equals = given.find('=');
+    if (equals == std::string::npos) return std::cerr << given << ": expected KIND=VOCABULARY" << std::endl, 2;
+    const std::string kind = given.substr(0, equals), vocabulary = given.substr(equals + 1);
     const auto registry = data::builtin_tokenizers();
     const auto options = registry->options(kind);
     if (!options) return std::cerr << kind << ": no such tokenizer" << std::endl, 2;
@@ -103,7 +75,7 @@ int main(int argc, char** argv) {
     const std::string merges = (std::filesystem::path(vocabulary).parent_path() / "merges.txt").string();
     double ours = std::numeric_limits<double>::infinity(), theirs = ours;
     std::size_t tokens = 0;
-    Json reference;
+    std::optional<Measurement> reference;
     for (int round = 0; round < rounds; ++round) {
       for (int pass = 0; pass < 4; ++pass) {
         tokens = 0;
@@ -112,16 +84,15 @@ int main(int argc, char** argv) {
         }));
       }
       if (python.empty()) continue;
-      const Json measured = output_of(python + " " + script + " " + kind + " " + argv[1] + " " + vocabulary + " " + merges);
+      const nlohmann::json measured = benchmark::last_json_of(python + " " + script + " " + kind + " " + text_file + " " + vocabulary + " " + merges);
       if (measured["tokens"] != tokens) return std::cerr << kind << ": " << tokens << " tokens here, " << measured["tokens"] << " there" << std::endl, 3;
       theirs = std::min(theirs, measured["seconds"].get<double>());
-      reference = {{"seconds", theirs}, {"peak_bytes", measured["peak_bytes"]}};
+      reference = Measurement{.seconds = theirs, .peak_bytes = measured["peak_bytes"].get<std::int64_t>()};
     }
-    rows.push_back({{"case", "tokenizer." + kind},
-                    {"parameters", {{"texts", texts.size()}, {"bytes", bytes}, {"tokens", tokens}, {"threads", 1}}},
-                    {"ours", {{"seconds", ours}, {"peak_bytes", peak_bytes()}}},
-                    {"reference", reference},
-                    {"ratio", reference.is_null() ? Json() : Json(theirs / ours)}});
+    cases.push_back({"tokenizer." + kind,
+                     {{"texts", texts.size()}, {"bytes", bytes}, {"tokens", tokens}, {"threads", 1}},
+                     {.seconds = ours, .peak_bytes = benchmark::peak_bytes()},
+                     reference});
   }
   UErrorCode error = U_ZERO_ERROR;
   UParseError where;
@@ -135,20 +106,23 @@ int main(int argc, char** argv) {
       if (words_by_regex(texts, *pattern) != words) std::exit(3);
     }));
   }
-  rows.push_back({{"case", "tokenizer.gpt2_words by hand, beside ICU's regular expression"},
-                  {"parameters", {{"texts", texts.size()}, {"bytes", bytes}, {"words", words}, {"threads", 1}}},
-                  {"ours", {{"seconds", by_hand}, {"peak_bytes", peak_bytes()}}},
-                  {"reference", {{"seconds", by_regex}, {"peak_bytes", peak_bytes()}}},
-                  {"ratio", by_regex / by_hand}});
-  std::cout << texts.size() << " texts, " << bytes << " bytes, one thread, least time of " << rounds << " rounds\n" << std::fixed;
-  for (const Json& row : rows) {
-    const double seconds = row["ours"]["seconds"];
-    std::cout << std::left << std::setw(58) << row["case"].get<std::string>() << std::right << std::setprecision(0) << std::setw(10) << static_cast<double>(texts.size()) / seconds << " texts/s";
-    if (!row["reference"].is_null()) {
-      std::cout << std::setw(10) << static_cast<double>(texts.size()) / row["reference"]["seconds"].get<double>() << " texts/s" << std::setprecision(2) << std::setw(8) << row["ratio"].get<double>() << " x";
-    }
-    std::cout << "\n";
-  }
-  if (!json_file.empty()) std::ofstream(json_file) << rows.dump(2) << "\n";
+  const std::int64_t peak = benchmark::peak_bytes();
+  cases.push_back({"tokenizer.gpt2_words by hand, beside ICU's regular expression",
+                   {{"texts", texts.size()}, {"bytes", bytes}, {"words", words}, {"threads", 1}},
+                   {.seconds = by_hand, .peak_bytes = peak},
+                   Measurement{.seconds = by_regex, .peak_bytes = peak}});
+  std::cout << texts.size() << " texts, " << bytes << " bytes, one thread, least time of " << rounds << " rounds\n";
+  benchmark::print_table(std::cout, cases);
+  benchmark::write_json(json, cases);
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    return std::cerr << error.what() << std::endl, 1;
+  }
 }

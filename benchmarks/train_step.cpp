@@ -1,13 +1,14 @@
-// Where one training step of a configuration spends its time: benchmark_train_step CONFIG [steps]
-// Prints medians of the stages, and the operators by their own time, as PyTorch's profiler saw them.
+// Where one training step of a configuration spends its time: benchmark_train_step CONFIG [steps] [--json FILE]
+// Prints medians of the stages, and the operators by their own time, as PyTorch's profiler saw them. Peak memory is the process's, the same for all stages.
 #include <algorithm>
 #include <chrono>
-#include <iomanip>
 #include <iostream>
 #include <map>
 
+#include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
+#include "cases.hpp"
 #include "fgvl/core/config.hpp"
 #include "fgvl/data/data_config.hpp"
 #include "fgvl/eval/probes.hpp"
@@ -20,7 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-double milliseconds(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double, std::milli>(end - begin).count(); }
+double seconds(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double>(end - begin).count(); }
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -30,11 +31,16 @@ double median(std::vector<double> values) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) return std::cerr << "usage: benchmark_train_step CONFIG [steps]" << std::endl, 2;
-  const int steps = argc > 2 ? std::atoi(argv[2]) : 30;
+  std::string file, json;
+  int steps = 30;
+  CLI::App app("Where one training step of a configuration spends its time");
+  app.add_option("config", file, "Configuration, as for fgvl train")->required();
+  app.add_option("steps", steps, "Measured, after two that warm up")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--json", json, "File for the table's rows");
+  CLI11_PARSE(app, argc, argv);
   train::RunRegistries registries;
   registries.probes = eval::builtin_probes();
-  const auto document = config::Document::load(argv[1]);
+  const auto document = config::Document::load(file);
   if (!document.ok()) return std::cerr << document.status().message() << std::endl, 2;
   const auto read = config::read(*document, train::RunConfig(registries));
   if (!read.ok()) return std::cerr << read.status().message() << std::endl, 2;
@@ -71,15 +77,26 @@ int main(int argc, char** argv) {
     optimizer.step();
     const Clock::time_point end = Clock::now();
     if (step < 2) continue;  // warm-up
-    stages["1 wait for data"].push_back(milliseconds(start, loaded));
-    stages["2 forward"].push_back(milliseconds(loaded, forward));
-    stages["3 backward"].push_back(milliseconds(forward, backward));
-    stages["4 optimizer"].push_back(milliseconds(backward, end));
-    stages["5 whole step"].push_back(milliseconds(start, end));
+    stages["1 wait for data"].push_back(seconds(start, loaded));
+    stages["2 forward"].push_back(seconds(loaded, forward));
+    stages["3 backward"].push_back(seconds(forward, backward));
+    stages["4 optimizer"].push_back(seconds(backward, end));
+    stages["5 whole step"].push_back(seconds(start, end));
   }
-  std::cout << std::fixed << std::setprecision(1) << at::get_num_threads() << " threads, " << config.data.loader.batch_size << " images a step, medians of " << steps << " steps\n";
-  for (const auto& [stage, times] : stages) std::cout << "  " << std::left << std::setw(18) << stage.substr(2) << std::right << std::setw(9) << median(times) << " ms\n";
+  std::vector<benchmark::Case> cases;
+  for (const auto& [stage, times] : stages) {
+    cases.push_back({.name = "train_step." + stage.substr(2),
+                     .parameters = {{"config", file}, {"threads", at::get_num_threads()}, {"images", config.data.loader.batch_size}, {"steps", steps}},
+                     .ours = {.seconds = median(times), .peak_bytes = benchmark::peak_bytes()}});
+  }
+  std::cout << "medians of " << steps << " steps\n";
+  benchmark::print_table(std::cout, cases);
   std::cout << "operators by own time, one step\n";
   fgvl::benchmark::print_largest(std::cout, operators, 15);
+  try {
+    benchmark::write_json(json, cases);
+  } catch (const std::exception& error) {
+    return std::cerr << error.what() << std::endl, 1;
+  }
   return 0;
 }
