@@ -123,7 +123,7 @@ TEST_CASE("labels: what cannot be meant is refused, and nothing said is nothing 
 
 TEST_CASE("labels: a configuration file names them, and a vocabulary made from the data knows their words", "[labels]") {
   auto document = config::Document::parse(R"(
-dataset: {type: synthetic, options: {scenes: 4}}
+dataset: {type: synthetic, options: {scenes: 10}}
 labels:
   negatives: [a purple zebra]
   parents: {zebra: quadruped}

@@ -27,7 +27,7 @@ train::RunConfig reference(const std::string& kind) {
   auto document = config::Document::load(std::string(FGVL_SOURCE_DIR) + "/configs/reference/" + kind + ".yaml");
   REQUIRE(document.ok());
   // The sizes are the published ones; a test builds small encoders.
-  REQUIRE(document->override_with({"model.embed_dim=6", "model.vision.options={image_size: 32, patch_size: 16, width: 32, layers: 1, heads: 2, mlp_width: 32}",
+  REQUIRE(document->override_with({"model.embed_dim=6", "model.vision.options={image_size: 32, patch_size: 16, width: 32, layers: 1, heads: 2, mlp_width: 32, local_attn_depth: 0}",
                                    "model.text.options={width: 32, layers: 1, heads: 2, mlp_width: 32, max_tokens: 8}"})
               .ok());
   auto config = config::read(*document, train::RunConfig(train::RunRegistries{}));

@@ -30,7 +30,7 @@ Setup setup(const std::vector<std::string>& overrides) {
   auto loader = data::Loader::make(std::move(streams), config.data.image, texts, config.data.loader).value();
   models::TextContext context = text_context(texts->tokenizer());
   // BLIP's fusion starts texts with tokens of its own; any two words will do here.
-  context.token_id = [words = context.vocab_size](const std::string& token) -> std::int64_t { return token == "[DEC]" ? words - 1 : words - 2; };
+  context.token_id = [known = context.token_id, words = context.vocab_size](const std::string& token) { return token == "[DEC]" ? words - 1 : token == "[ENC]" ? words - 2 : known(token); };
   Setup made{models::make_model(config.model, context, 5), loader->next().value()};
   made.model->train();
   return made;
