@@ -1,11 +1,9 @@
 #include "train/flop_count.hpp"
 
-#include <algorithm>
-#include <iterator>
 #include <string_view>
 
+#include <ATen/ATen.h>
 #include <ATen/record_function.h>
-#include <torch/torch.h>
 
 namespace fgvl::train {
 namespace {
@@ -27,12 +25,6 @@ double of_matrices(const at::Tensor& a, const at::Tensor& b) { return 2 * produc
 double of_convolution(double outputs, const at::Tensor& weight) { return 2 * outputs * product(weight.sizes(), 1); }
 
 double of_attention(const at::Tensor& query, const at::Tensor& key) { return 4 * product(query.sizes()) * static_cast<double>(key.size(-2)); }
-
-bool is_counted(std::string_view name) {
-  static constexpr std::string_view kCounted[] = {"aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::convolution", "aten::convolution_backward",
-                                                  "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_scaled_dot_product_flash_attention_for_cpu_backward"};
-  return std::find(std::begin(kCounted), std::end(kCounted), name) != std::end(kCounted);
-}
 
 double flops_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
   const auto tensor = [&](std::size_t i) { return inputs[i].toTensor(); };
@@ -59,8 +51,7 @@ double flops_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) 
 }
 
 std::unique_ptr<at::ObserverContext> count(const at::RecordFunction& function) {
-  // Others may have been recorded without their inputs, which then must not be asked for.
-  if (is_counted(function.name())) counted += flops_of(function.name(), function.inputs());
+  counted += flops_of(function.name(), function.inputs());
   return nullptr;
 }
 
