@@ -1,6 +1,7 @@
 #include "train/flop_count.hpp"
 
 #include <string_view>
+#include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
