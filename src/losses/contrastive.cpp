@@ -131,20 +131,6 @@ Tensor multi_positive_cross_entropy(const Tensor& logits, const PairRoles& roles
   return -chosen / positives.clamp_min(1).to(chosen.scalar_type());
 }
 
-Tensor soft_target_cross_entropy(const Tensor& logits, const PairRoles& roles, const Tensor& opinion, double alpha) {
-  constexpr double kNever = -std::numeric_limits<double>::infinity();
-  Tensor kept = logits, believed = opinion.detach();
-  if (roles.ignored.defined()) {
-    kept = kept.masked_fill(roles.ignored, kNever);
-    believed = believed.masked_fill(roles.ignored, kNever);
-  }
-  Tensor logs = at::log_softmax(kept, 1);
-  if (roles.ignored.defined()) logs = logs.masked_fill(roles.ignored, 0.0);
-  const Tensor positives = roles.positive.sum(1).clamp_min(1).to(logs.scalar_type());
-  const Tensor hard = logs.masked_fill(roles.positive.logical_not(), 0.0).sum(1) / positives;
-  return -((1 - alpha) * hard + alpha * (believed.softmax(1) * logs).sum(1));
-}
-
 Tensor contrastive(const Tensor& visual, const Tensor& text, const Tensor& temperature) {
   TORCH_CHECK(visual.dim() == 2 && visual.sizes() == text.sizes(), "[contrastive] visual, text: expected two [N, E], got ", visual.sizes(), " and ", text.sizes());
   const std::int64_t rows = visual.size(0);

@@ -174,21 +174,6 @@ OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::
   return run;
 }
 
-OfficialRun prepare_momentum(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype) {
-  OfficialRun run = new_run(official);
-  if (!is_blip(official)) run.criterion->add("mlm", losses::MaskedLanguageOptions{});
-  Tensors weights;
-  for (const auto& [name, value] : official.weights()) {
-    const std::size_t mark = name.find("_m.");
-    if (mark != std::string::npos) weights[name.substr(0, mark) + name.substr(mark + 2)] = value;
-  }
-  load(run, official, weights, {.allow_missing = {"model.fusion_encoder.layer.*.decoder_attention.*"}});  // BLIP's decoder has no momentum
-  run.model->to(dtype);
-  run.criterion->to(dtype);
-  run.take_inputs(scenario);
-  return run;
-}
-
 void OfficialRun::take_inputs(const Tensors& scenario) {
   const Tensors in = with_prefix(scenario, "in.");
   if (negatives.visual_for_text.defined()) {

@@ -62,8 +62,6 @@ struct OfficialRun {
 /// Fills the run's model and losses from official weights, strictly but for what `options` allow.
 void load(OfficialRun& run, const OfficialModel& official, const Tensors& weights, models::LoadOptions options);
 OfficialRun prepare(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);
-/// The momentum encoders of ALBEF and of what follows it and, but for BLIP, their word predictor ("mlm"), with the weights under "*_m" and the batch of the scenario.
-OfficialRun prepare_momentum(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype);
 
 /// golden/README.md: what float32 may differ by.
 constexpr double kLossTolerance = 1e-5, kOutputTolerance = 2e-5;

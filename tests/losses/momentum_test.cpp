@@ -97,28 +97,6 @@ TEST_CASE("a queue is a ring of any size: the oldest rows give way, what is not 
   CHECK((queue.entries().key == 50).sum().item<std::int64_t>() == 1);
 }
 
-TEST_CASE("soft targets are the mean of hard ones and the softmax of another opinion, over what is not ignored", "[momentum]") {
-  const Tensor logits = at::randn({4, 9}, at::kDouble).mul(5).requires_grad_(), opinion = at::randn({4, 9}, at::kDouble).mul(5).requires_grad_();
-  PairRoles roles{at::zeros({4, 9}, at::kBool), at::zeros({4, 9}, at::kBool)};
-  for (std::int64_t row = 0; row < 4; ++row) roles.positive[row][row] = true;
-  roles.positive[1][7] = true;
-  roles.ignored[0][3] = roles.ignored[2][8] = true;
-  const Tensor kept = roles.ignored.logical_not();
-  for (const double alpha : {0.0, 0.4, 1.0}) {
-    const Tensor ours = soft_target_cross_entropy(logits, roles, opinion, alpha);
-    for (std::int64_t row = 0; row < 4; ++row) {
-      const Tensor columns = kept[row].nonzero().squeeze(1), logs = logits[row].index_select(0, columns).log_softmax(0), hard = roles.positive[row].index_select(0, columns).to(at::kDouble);
-      const Tensor targets = (1 - alpha) * hard / hard.sum() + alpha * opinion[row].index_select(0, columns).softmax(0);
-      CHECK(std::abs((ours[row] + (targets * logs).sum()).item<double>()) < 1e-12);
-    }
-    if (alpha == 0.0) CHECK(at::allclose(ours, multi_positive_cross_entropy(logits, roles), 0, 1e-12));
-    const auto gradients = torch::autograd::grad({ours.sum()}, {logits, opinion}, {}, false, false, /*allow_unused=*/true);
-    CHECK(at::isfinite(gradients[0]).all().item<bool>());
-    CHECK((gradients[0].masked_select(roles.ignored) == 0).all().item<bool>());
-    CHECK_FALSE(gradients[1].defined());  // the opinion is a target
-  }
-}
-
 TEST_CASE("a queue is read before the batch enters it, in training only", "[momentum]") {
   const Rows rows;
   const LossTermPtr term = make_term(ContrastiveOptions{.queue = QueueOptions{.size = 5}, .alpha = 0.4}, spec_with_momentum());

@@ -46,9 +46,6 @@ struct PairRoles {
 /// softmax. A row without a positive gives 0.
 Tensor multi_positive_cross_entropy(const Tensor& logits, const PairRoles& roles);
 
-/// The same against (1 - alpha) * (uniform over positives) + alpha * softmax(`opinion` [N, M]), ignored columns left out of that softmax too. No gradient flows into `opinion`.
-Tensor soft_target_cross_entropy(const Tensor& logits, const PairRoles& roles, const Tensor& opinion, double alpha);
-
 /// Scalar: mean of the two directions of InfoNCE between N visuals and N texts, unit rows [N, E], row n with row n.
 /// `temperature` divides the similarities. N = 0 gives 0.
 Tensor contrastive(const Tensor& visual, const Tensor& text, const Tensor& temperature);
