@@ -83,6 +83,7 @@ TEST_CASE("configs/ablations: the paper's grid by YAML alone: every file builds,
       {"no_box", image},
       {"no_region_text", plain},
       {"region_rows_only", plain},
+      {"image_rows_and_boxes", plain},
       {"curriculum", plain},
   };
   std::size_t files = 0;

@@ -53,7 +53,7 @@ TEST_CASE("CLIP and SigLIP: the loss of configs/reference/ and its gradients equ
         CHECK(distance(parameter.value(), expected.at("in." + kind + "." + name)) <= 1e-6);
         parameter.value().copy_(expected.at("in." + kind + "." + name));
       }
-      const Tensor image = expected.at("in.image").to(dtype).set_requires_grad(true), text = expected.at("in.text").to(dtype).set_requires_grad(true);
+      const Tensor image = expected.at("in.image").to(dtype, /*non_blocking=*/false, /*copy=*/true).set_requires_grad(true), text = expected.at("in.text").to(dtype, false, true).set_requires_grad(true);
       RegionBatch batch = test::batch_of({0, 1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 2, 3, 4, 4, 4, 7, 8});  // equal texts are negatives, as OpenCLIP has it
       test::FakePass pass(batch, image, text);
       const losses::LossReport report = criterion->forward(pass);

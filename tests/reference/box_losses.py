@@ -4,18 +4,22 @@
     python3 box_losses.py OUT            # what is committed lies beside this file, in boxes/
 
 Writes box_losses.safetensors (float64: "in.predicted" and "in.target" [N, 4] xyxy, "out.KIND" and "grad.KIND" [N, 4] of its sum with respect to the predicted boxes; KIND is diou or ciou) and box_losses.json.
-torchvision adds eps to its denominators, which would move float64 values by 1e-7 / area; it is called with eps = 0, its formula otherwise unchanged.
+torchvision adds eps to its denominators, which would move float64 values by 1e-7 / area; it is called with eps = 0, also where complete_box_iou_loss calls distance_box_iou_loss's part without passing it on. Its formula
+is otherwise unchanged. Of equal boxes it makes 0 / 0 then, so that none are here.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import platform
 
 import torch
 import torchvision
+import torchvision.ops.ciou_loss
 from safetensors.torch import save_file
 
+torchvision.ops.ciou_loss._diou_iou_loss = functools.partial(torchvision.ops.ciou_loss._diou_iou_loss, eps=0.0)
 LOSSES = {"diou": torchvision.ops.distance_box_iou_loss, "ciou": torchvision.ops.complete_box_iou_loss}
 
 
@@ -31,8 +35,8 @@ def main():
     out = arguments.parse_args().out
     generator = torch.Generator().manual_seed(7)
     predicted, target = boxes(generator, 60), boxes(generator, 60)
-    # Also equal boxes, one inside the other with the same centre, and apart. Not boxes that touch, where the derivative is whatever one takes it to be.
-    special = torch.tensor([[[0.2, 0.2, 0.6, 0.5]] * 2, [[0.3, 0.3, 0.5, 0.5], [0.2, 0.1, 0.6, 0.7]], [[0.0, 0.0, 0.1, 0.2], [0.7, 0.6, 1.0, 0.9]]], dtype=torch.float64)
+    # Also one inside the other with the same centre, and apart. Not boxes that touch, where the derivative is whatever one takes it to be.
+    special = torch.tensor([[[0.3, 0.3, 0.5, 0.5], [0.2, 0.1, 0.6, 0.7]], [[0.0, 0.0, 0.1, 0.2], [0.7, 0.6, 1.0, 0.9]]], dtype=torch.float64)
     predicted, target = torch.cat([predicted, special[:, 0]]), torch.cat([target, special[:, 1]])
     tensors = {"in.predicted": predicted, "in.target": target}
     for name, loss in LOSSES.items():
