@@ -219,14 +219,14 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams
   for (const Stream& corners : streams) {
     for (const std::int64_t step : corners.weight.corners()) {
       if (std::any_of(streams.begin(), streams.end(), [&](const Stream& stream) { return stream.weight.at(step) > 0; })) continue;
-      return absl::InvalidArgumentError(absl::StrCat("loader: at step ", step, " no stream has a weight above 0"));
+      return absl::InvalidArgumentError(absl::StrCat("data.streams: at step ", step, " no stream has a weight above 0"));
     }
   }
   if (options.batch_size <= 0) return absl::InvalidArgumentError("loader: batch_size must be positive");
   std::vector<FoilRulesPtr> rules;
   for (const Stream& stream : streams) {
     absl::StatusOr<FoilRulesPtr> opened = open_foil_rules(stream.sample, *stream.dataset, *texts);
-    if (!opened.ok()) return annotate(opened.status(), absl::StrCat("stream \"", stream.name, "\": foil_rules.lexicon"));
+    if (!opened.ok()) return annotate(opened.status(), absl::StrCat("data.streams.", stream.name, ".foil_rules.lexicon"));
     rules.push_back(std::move(*opened));
   }
   return std::unique_ptr<Loader>(new Loader(std::make_unique<Impl>(std::move(streams), image, std::move(texts), options, std::move(labels), std::move(rules))));

@@ -115,7 +115,7 @@ void visit_fields(config::Visitor& visitor, ContrastiveOptions& options) {
   visitor("rows", options.rows, "texts of the batch that take part");
   visitor("same_text", options.same_text, "what rows of equal text are to one another");
   visitor("temperature", options.temperature, "of the softmax");
-  visitor("queue", options.queue, "momentum features of earlier batches as further candidates, as ALBEF; null: none. Needs model.momentum");
+  visitor("queue", options.queue, "momentum features of earlier batches as further candidates, as ALBEF: {size: 65536}; null: none. Needs model.momentum");
   visitor("alpha", options.alpha, "share of the targets that is the momentum encoders' opinion, as ALBEF; above 0 it needs model.momentum", config::kFraction);
   visitor("foils", options.foils, "the foils that the batch carries are further texts to tell every visual from, as NegCLIP");
   visitor("reference", options.reference, "as X-VLM, ALBEF and BLIP: every pair but a row's own is a negative, and several ranks' gradients as theirs");

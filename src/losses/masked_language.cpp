@@ -88,7 +88,7 @@ config::EnumNames<WordDecoder> enum_names(WordDecoder) { return {{WordDecoder::k
 void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options) {
   visitor("rows", options.rows, "texts of the batch that take part");
   visitor("decoder", options.decoder, "from tokens to words: tied to the word embeddings, as BERT; or a matrix of its own, as X2-VLM with separate encoders");
-  visitor("distillation", options.distillation, "targets are in part what momentum encoders say, as ALBEF; null: none. Needs model.momentum");
+  visitor("distillation", options.distillation, "targets are in part what momentum encoders say, as ALBEF: {alpha: 0.4}, or a schedule of it; null: none. Needs model.momentum");
   visitor("reference", options.reference, "distil as PEVL: each word's softmax runs over the tokens of a text, padding included, instead of each token's over words. Needs model.at_padding");
 }
 

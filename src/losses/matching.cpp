@@ -98,7 +98,7 @@ class MatchingTerm final : public LossTerm, public PairScorer {
     const RowIdentity known = options_.reference ? RowIdentity{} : known_rows(batch, collective);
     const Tensor excluded_texts = true_pairs(own, all, known, batch.implied_keys), excluded_visuals = (everywhere ? true_pairs(all, own, known, batch.implied_keys) : excluded_texts).t();
     const Place place = place_of(rows, batch.text_count(), collective);
-    Generator generator = pass.generator("matching.negatives");
+    Generator generator = pass.generator(draws());
     const Tensor visual_of_text = draw(similarity.to_visual, excluded_visuals, place, generator), text_of_visual = draw(similarity.to_text, excluded_texts, place, generator);
     if (everywhere) return pairs_here(rows, place, visual_of_text, text_of_visual, collective);
     const Tensor texts = found(visual_of_text), visuals = found(text_of_visual);
@@ -136,6 +136,9 @@ class MatchingTerm final : public LossTerm, public PairScorer {
     };
     return {to(visual, text_keys), to(text, visual_keys)};
   }
+
+  /// Terms on different rows draw for themselves.
+  const char* draws() const { return options_.rows == Rows::kAll ? "matching.negatives" : options_.rows == Rows::kImage ? "matching.negatives.image" : "matching.negatives.region"; }
 
   /// [N, M] bool: which texts are no negatives of which visuals.
   Tensor true_pairs(const RowIdentity& visuals, const RowIdentity& texts, const RowIdentity& known, const Tensor& implied_keys) const {

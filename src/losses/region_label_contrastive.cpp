@@ -1,6 +1,6 @@
 #include "fgvl/losses/region_label_contrastive.hpp"
 
-#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include <torch/torch.h>
@@ -15,10 +15,10 @@ namespace {
 Tensor first_of_each(const Tensor& keys) {
   const Tensor host = keys.to(at::kCPU).contiguous();
   const std::int64_t* key = host.const_data_ptr<std::int64_t>();
-  std::unordered_map<std::int64_t, bool> seen;
+  std::unordered_set<std::int64_t> seen;
   std::vector<std::int64_t> rows;
   for (std::int64_t row = 0; row < host.numel(); ++row) {
-    if (seen.emplace(key[row], true).second) rows.push_back(row);
+    if (seen.insert(key[row]).second) rows.push_back(row);
   }
   return torch::tensor(rows, torch::kLong).to(keys.device());
 }

@@ -18,7 +18,7 @@
 // probabilities are its products with 1 / row sum and 1 / column sum): one pass where running maxima need two of maxima and two of exponentials. By Cauchy-Schwarz no logit exceeds
 // B = max |q| max |k| / temperature, so that c = max(0, B - L) cannot overflow, L being the largest exponent whose sum over a side is finite. What may underflow is checked afterwards, not assumed: a sum
 // is exact to rounding as long as all that could have vanished, (number of logits) * (smallest normal number), is below an eighth of an ulp of it. When a sum is smaller, or B so large that this is to be
-// expected, maxima are kept as they run and each side has its own exponentials. Unit rows at temperatures from 0.01 (CLIP's limit) pass unless all cosines of a row are below about -0.3.
+// expected, maxima are kept as they run and each side has its own exponentials. Unit rows at temperatures from 0.01 (CLIP's limit) pass unless all cosines of a row are below about -0.2.
 
 namespace fgvl::losses {
 namespace {
@@ -28,10 +28,10 @@ using torch::autograd::variable_list;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Largest exponent of which `count` exponentials have a finite sum.
+/// Largest exponent of which `count` exponentials have a finite sum, and in float32 one whose inverse times a small gradient is still a normal number.
 double largest_exponent(at::ScalarType dtype, std::int64_t count) {
   const double largest = dtype == at::kDouble ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
-  return std::log(largest) - std::log(static_cast<double>(std::max<std::int64_t>(count, 1))) - 1;
+  return std::log(largest) - std::log(static_cast<double>(std::max<std::int64_t>(count, 1))) - (dtype == at::kDouble ? 1 : 17);
 }
 
 /// Sums of `count` exponentials below this may have lost some to underflow.

@@ -78,7 +78,7 @@ void visit_fields(config::Visitor& visitor, ModelConfig& config) {
   visitor("projection_bias", config.options.projection_bias, "whether the projections to the common space add a bias; CLIP's do not");
   visitor("gradient_checkpointing", config.options.gradient_checkpointing, "keep only what goes into each block of the encoders, and compute the rest once more in backward: less memory, more time, the same numbers");
   visitor("at_padding", config.options.at_padding, "compute padding of texts like tokens, as official codes do; no real token depends on it, but PEVL's distillation (masked_language, reference) does");
-  visitor("momentum", config.options.momentum, "momentum encoders: copies that follow the weights slowly, as ALBEF, BLIP and PEVL have them; null: none");
+  visitor("momentum", config.options.momentum, "momentum encoders: copies that follow the weights slowly, as ALBEF, BLIP and PEVL have them: {decay: 0.995, dropout: true}; null: none");
 }
 
 ModelPtr make_model(const ModelConfig& config, const TextContext& text, std::uint64_t seed) {

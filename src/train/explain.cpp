@@ -30,7 +30,7 @@ std::string formula_of(const std::string& type) {
       {"matching", "image-text matching (ITM): binary cross-entropy of fused pairs, true and negative"},
       {"masked_language", "masked language modelling (MLM): cross-entropy over masked tokens"},
       {"language_model", "language modelling (LM): cross-entropy over next tokens"},
-      {"box_regression", "box regression: L1 and generalised IoU"},
+      {"box_regression", "box regression: L1, and the overlap that `iou` names"},
       {"foil_matching", "foil ranking: softplus(score of foil - score of true text)"},
       {"position_tokens", "position tokens: cross-entropy over masked positions"},
   };
@@ -45,12 +45,30 @@ struct Measured {
   std::map<std::string, double> items{};  ///< by term: what its mean runs over
 };
 
-/// What `terms` cost on `batch`.
-Measured measure(models::Model& model, losses::Criterion& criterion, const RegionBatch& batch, const RunConfig& config, const std::vector<std::string>& terms) {
+/// What a criterion keeps between steps (queues), put back when this ends: one measurement must not change the next.
+class KeptBuffers {
+ public:
+  explicit KeptBuffers(torch::nn::Module& module) : buffers_(module.buffers()) {
+    for (const Tensor& buffer : buffers_) copies_.push_back(buffer.clone());
+  }
+  ~KeptBuffers() {
+    torch::NoGradGuard guard;
+    for (std::size_t i = 0; i < buffers_.size(); ++i) buffers_[i].copy_(copies_[i]);
+  }
+  KeptBuffers(const KeptBuffers&) = delete;
+  KeptBuffers& operator=(const KeptBuffers&) = delete;
+
+ private:
+  std::vector<Tensor> buffers_, copies_{};
+};
+
+/// What `terms` cost on `batch` at optimizer step `step`.
+Measured measure(models::Model& model, losses::Criterion& criterion, const RegionBatch& batch, const RunConfig& config, const std::vector<std::string>& terms, std::int64_t step) {
   Measured measured;
+  const KeptBuffers kept(criterion);
   const auto bytes = std::make_shared<LiveBytes>();
   const FlopCount count;
-  const auto pass = model.begin(batch, {.seed = static_cast<std::uint64_t>(config.seed), .bf16 = config.train.precision == Precision::kBf16});
+  const auto pass = model.begin(batch, {.seed = static_cast<std::uint64_t>(config.seed), .optimizer_step = step, .bf16 = config.train.precision == Precision::kBf16});
   RecordingPass recorder(*pass);
   Tensor total;
   {
@@ -182,13 +200,13 @@ class Explainer {
     }
     for (double& number : pictures) number *= static_cast<double>(config_.data.loader.batch_size * config_.train.accumulate) / all;
 
-    Cost whole = cost(terms, pictures);
+    Cost whole = cost(terms, pictures, middle);
     std::vector<std::vector<std::string>> rows = {{"term", "counts a step", "alone of FLOP", "alone of memory", "what it is"}};
     double flops_left = whole.flops, bytes_left = whole.bytes;
     for (const std::string& term : terms) {
       std::vector<std::string> others;
       std::copy_if(terms.begin(), terms.end(), std::back_inserter(others), [&](const std::string& other) { return other != term; });
-      const Cost without = cost(others, pictures);
+      const Cost without = cost(others, pictures, middle);
       const double flops = whole.flops - without.flops, bytes = whole.bytes - without.bytes;
       flops_left -= flops;
       bytes_left -= bytes;
@@ -225,11 +243,11 @@ class Explainer {
   };
 
   /// Of `terms`, where a step has `pictures` of each stream.
-  Cost cost(const std::vector<std::string>& terms, const std::vector<double>& pictures) {
+  Cost cost(const std::vector<std::string>& terms, const std::vector<double>& pictures, std::int64_t step) {
     Cost cost;
     for (std::size_t i = 0; i < streams_.size(); ++i) {
       if (pictures[i] == 0) continue;
-      const Measured measured = measure(model_, criterion_, batches_[i], config_, terms);
+      const Measured measured = measure(model_, criterion_, batches_[i], config_, terms, step);
       const double scale = pictures[i] / static_cast<double>(batches_[i].image_count());
       cost.flops += scale * measured.flops;
       cost.bytes += scale * measured.bytes;

@@ -30,7 +30,7 @@ double of_attention(const at::Tensor& query, const at::Tensor& key) { return 4 *
 double flops_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
   const auto tensor = [&](std::size_t i) { return inputs[i].toTensor(); };
   if (name == "aten::mm" || name == "aten::bmm") return of_matrices(tensor(0), tensor(1));
-  if (name == "aten::addmm" || name == "aten::baddbmm") return of_matrices(tensor(1), tensor(2));
+  if (name == "aten::addmm" || name == "aten::addmm_" || name == "aten::baddbmm") return of_matrices(tensor(1), tensor(2));
   if (name == "aten::convolution") {
     const at::Tensor input = tensor(0), weight = tensor(1);
     const auto stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector(), dilation = inputs[5].toIntVector();

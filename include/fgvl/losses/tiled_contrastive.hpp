@@ -54,11 +54,12 @@ ContrastiveLosses tiled_contrastive(const ContrastiveInput& input);
 
 /// [N] sum over m of -log sigmoid(y * (similarity * scale + bias)) with y = 1 for positives, -1 for negatives, ignored pairs left out: the pairwise loss of SigLIP (arXiv 2303.15343), tile by tile.
 /// `scale` and `bias` are scalars with gradient. `queries` [N, E], `keys` [M, E]. Differentiable once.
+/// float32 losses for float16 and bfloat16 rows. N = 0 and M = 0 are allowed. Throws c10::Error, naming the field, for shapes, dtypes or devices that do not fit.
 struct SigmoidInput {
-  Tensor queries{};
-  Tensor keys{};
-  Tensor scale{};
-  Tensor bias{};
+  Tensor queries{};  ///< [N, E]
+  Tensor keys{};     ///< [M, E]
+  Tensor scale{};    ///< scalar, with gradient
+  Tensor bias{};     ///< scalar, with gradient
   PairRules pairs{};
 };
 Tensor tiled_sigmoid(const SigmoidInput& input);

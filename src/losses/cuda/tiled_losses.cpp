@@ -1,5 +1,9 @@
 #include "losses/cuda/tiled_losses.hpp"
 
+#include <optional>
+#include <tuple>
+#include <vector>
+
 #include <torch/torch.h>
 
 #include "losses/cuda/kernels.hpp"
