@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <vector>
 
 #include <torch/torch.h>
 
@@ -127,7 +128,7 @@ struct Plan final : torch::CustomClassHolder {
   // Set by forward.
   Direction to_keys{}, to_queries{};
   ExponentialSums teacher{};
-  Tensor kept{};  ///< exponentials of the only tile, ignored ones 0: a product and an exponential less where they fit a tile anyway
+  std::vector<Tensor> kept{};  ///< exponentials of the first tiles, ignored ones 0: backward needs a product and an exponential less for each
 };
 
 struct Work {
@@ -151,7 +152,8 @@ bool sum_tiles(Plan& plan, const Work& work, std::optional<double> shift, std::o
   const std::int64_t queries = plan.table.queries(), keys = plan.table.keys();
   plan.to_keys = Direction(queries, shift, options);
   if (plan.both) plan.to_queries = Direction(keys, shift, options);
-  plan.kept = Tensor();
+  plan.kept.clear();
+  bool keeps = shift && plan.alpha == 0;  // until there is no room
   const bool soft = plan.alpha > 0;
   if (soft) {
     plan.teacher = ExponentialSums(queries, teacher_shift, options);
@@ -162,7 +164,9 @@ bool sum_tiles(Plan& plan, const Work& work, std::optional<double> shift, std::o
   for (const Tiling::Block& rows : plan.tiling.rows()) {
     for_each_tile_of(plan, rows, [&](const PairTable::Tile& tile) {
       const TileMarks marks(plan.table, tile, options.device());
-      Tensor logits = Tiling::view(buffer, tile), scratch = scratch_buffer.defined() ? Tiling::view(scratch_buffer, tile) : Tensor();
+      keeps = keeps && plan.tiling.has_room_for(tile, plan.kept);
+      Tensor logits = keeps ? at::empty({tile.rows(), tile.columns()}, options) : Tiling::view(buffer, tile);
+      Tensor scratch = scratch_buffer.defined() ? Tiling::view(scratch_buffer, tile) : Tensor();
       work.products.into(logits, tile);
       if (marks.positive.defined()) {
         const Tensor chosen = logits.view(-1).index_select(0, marks.positive).to(at::kDouble);
@@ -189,7 +193,7 @@ bool sum_tiles(Plan& plan, const Work& work, std::optional<double> shift, std::o
         marks.fill_ignored(logits, 0.0);
         plan.to_keys.sums.add(logits, 1, tile.query_begin);
         if (plan.both) plan.to_queries.sums.add(logits, 0, tile.key_begin);
-        if (plan.tiling.is_single() && !soft) plan.kept = logits;
+        if (keeps) plan.kept.push_back(logits);
       } else {
         marks.fill_ignored(logits, -kInfinity);
         plan.to_keys.sums.add_logits(logits, 1, tile.query_begin, scratch);
@@ -250,13 +254,15 @@ class TiledContrastive final : public torch::autograd::Function<TiledContrastive
     Tensor query_gradient = left_needed ? at::zeros_like(queries, at::MemoryFormat::Contiguous) : Tensor(), key_gradient = right_needed ? at::zeros_like(keys, at::MemoryFormat::Contiguous) : Tensor();
     Tensor temperature_gradient = at::zeros({}, queries.options().dtype(at::kDouble));
     const Tensor buffer = plan.tiling.buffer(queries), scratch_buffer = at::empty_like(buffer);
+    std::size_t visited = 0;
     for (const Tiling::Block& rows : plan.tiling.rows()) {
       for_each_tile_of(plan, rows, [&](const PairTable::Tile& tile) {
         const TileMarks marks(plan.table, tile, queries.device());
         Tensor gradient = Tiling::view(buffer, tile), scratch = Tiling::view(scratch_buffer, tile);
         const Tensor by_row = row_scale.narrow(0, tile.query_begin, tile.rows()).unsqueeze(1);
         const Tensor by_column = plan.both ? column_scale.narrow(0, tile.key_begin, tile.columns()).unsqueeze(0) : Tensor();
-        gradient_of_logits(plan, work, tile, marks, by_row, by_column, gradient, scratch);
+        gradient_of_logits(plan, work, tile, marks, visited < plan.kept.size() ? plan.kept[visited] : Tensor(), by_row, by_column, gradient, scratch);
+        ++visited;
         if (marks.positive.defined()) {
           Tensor target = row_target.narrow(0, tile.query_begin, tile.rows()).index_select(0, marks.positive_row);
           if (plan.both) target = target + column_target.narrow(0, tile.key_begin, tile.columns()).index_select(0, marks.positive_column);
@@ -283,10 +289,10 @@ class TiledContrastive final : public torch::autograd::Function<TiledContrastive
 
  private:
   /// gradient = probability * gradient of the loss, of both directions together, before targets; 0 where ignored.
-  static void gradient_of_logits(const Plan& plan, const Work& work, const PairTable::Tile& tile, const TileMarks& marks, const Tensor& by_row, const Tensor& by_column, Tensor& gradient,
-                                 Tensor& scratch) {
+  static void gradient_of_logits(const Plan& plan, const Work& work, const PairTable::Tile& tile, const TileMarks& marks, const Tensor& kept, const Tensor& by_row, const Tensor& by_column,
+                                 Tensor& gradient, Tensor& scratch) {
     if (plan.to_keys.sums.shift()) {
-      Tensor exponentials = plan.kept;
+      Tensor exponentials = kept;
       if (!exponentials.defined()) {
         work.products.into(gradient, tile);
         plan.to_keys.sums.exponentials_into(gradient, gradient, 1, tile.query_begin);

@@ -1,4 +1,5 @@
 #include <limits>
+#include <vector>
 
 #include <torch/torch.h>
 
@@ -20,6 +21,7 @@ struct Plan final : torch::CustomClassHolder {
 
   PairTable table;
   Tiling tiling;
+  std::vector<Tensor> kept{};  ///< signed logits of the first tiles, set by forward
 
   template <class Visit>
   void for_each_tile(Visit&& visit) const {
@@ -38,8 +40,11 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
     const TileProducts products(queries * -scale.item<double>(), keys, {});
     const Tensor losses = at::zeros({plan->table.queries()}, queries.options().dtype(at::kDouble));
     const Tensor buffer = plan->tiling.buffer(queries), log_buffer = at::empty_like(buffer), scratch_buffer = at::empty_like(buffer);
+    bool keeps = true;  // until there is no room
     plan->for_each_tile([&](const PairTable::Tile& tile) {
-      Tensor signed_logits = Tiling::view(buffer, tile), logs = Tiling::view(log_buffer, tile), scratch = Tiling::view(scratch_buffer, tile);
+      keeps = keeps && plan->tiling.has_room_for(tile, plan->kept);
+      Tensor signed_logits = keeps ? at::empty({tile.rows(), tile.columns()}, queries.options()) : Tiling::view(buffer, tile);
+      Tensor logs = Tiling::view(log_buffer, tile), scratch = Tiling::view(scratch_buffer, tile);
       const TileMarks marks(plan->table, tile, queries.device());
       products.into(signed_logits, tile);
       signed_logits.sub_(bias);
@@ -50,6 +55,7 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
       marks.fill_ignored(signed_logits, std::numeric_limits<double>::infinity());  // log sigmoid is 0 there
       at::log_sigmoid_forward_out(logs, scratch, signed_logits);
       losses.narrow(0, tile.query_begin, tile.rows()).sub_(logs.sum(1));
+      if (keeps) plan->kept.push_back(signed_logits);
     });
     return losses.to(queries.scalar_type());
   }
@@ -63,14 +69,25 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
     const TileProducts products(queries * scale, keys, {});
     const Tensor query_gradient = at::zeros_like(queries, at::MemoryFormat::Contiguous), key_gradient = at::zeros_like(keys, at::MemoryFormat::Contiguous);
     const Tensor bias_gradient = at::zeros({}, queries.options().dtype(at::kDouble)), buffer = plan->tiling.buffer(queries);
+    std::size_t visited = 0;
     plan->for_each_tile([&](const PairTable::Tile& tile) {
       Tensor gradient = Tiling::view(buffer, tile);
       const TileMarks marks(plan->table, tile, queries.device());
-      products.into(gradient, tile);
-      gradient.add_(bias).sigmoid_();
-      // -log sigmoid(z) has the derivative sigmoid(z) - 1, -log sigmoid(-z) has sigmoid(z).
-      if (marks.positive.defined()) gradient.view(-1).index_add_(0, marks.positive, at::ones_like(marks.positive, gradient.options()), -1);
-      marks.fill_ignored(gradient, 0.0);
+      if (visited < plan->kept.size()) {
+        // -log sigmoid(y z) has the derivative -y sigmoid(-y z), and y z is kept; infinite where ignored, which gives 0.
+        at::neg_out(gradient, plan->kept[visited]).sigmoid_();
+        if (marks.positive.defined()) {
+          Tensor flat = gradient.view(-1);
+          flat.index_copy_(0, marks.positive, -flat.index_select(0, marks.positive));
+        }
+      } else {
+        products.into(gradient, tile);
+        gradient.add_(bias).sigmoid_();
+        // -log sigmoid(z) has the derivative sigmoid(z) - 1, -log sigmoid(-z) has sigmoid(z).
+        if (marks.positive.defined()) gradient.view(-1).index_add_(0, marks.positive, at::ones_like(marks.positive, gradient.options()), -1);
+        marks.fill_ignored(gradient, 0.0);
+      }
+      ++visited;
       gradient.mul_(gradients[0].narrow(0, tile.query_begin, tile.rows()).unsqueeze(1));
       bias_gradient.add_(gradient.sum(at::kDouble));
       query_gradient.narrow(0, tile.query_begin, tile.rows()).addmm_(gradient, products.right_of(tile));

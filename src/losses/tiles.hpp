@@ -18,6 +18,7 @@ class Tiling {
   Tiling(std::int64_t queries, std::int64_t keys, std::int64_t queue, at::Device device) {
     // Measured with MKL on AVX2: 512 x 1024 is where products of width 256 are fastest and exponentials cost what they cost in cache.
     const std::int64_t elements = device.is_cpu() ? std::int64_t{1} << 19 : std::int64_t{1} << 24, widest = device.is_cpu() ? 1024 : 4096;
+    kept_elements_ = std::max(elements, std::int64_t{1} << 22);
     const std::int64_t columns = std::clamp<std::int64_t>(std::max(keys, queue), 1, widest);
     cut(rows_, 0, queries, elements / columns);
     cut(columns_, 0, keys, columns);
@@ -26,7 +27,12 @@ class Tiling {
 
   const std::vector<Block>& rows() const { return rows_; }
   const std::vector<Block>& columns() const { return columns_; }
-  bool is_single() const { return rows_.size() == 1 && columns_.size() == 1; }
+  /// Whether one more tile may stay in memory from forward to backward, which then needs no product for it: all tiles of a batch of two thousand may, and little beside the features of a large one.
+  bool has_room_for(const PairTable::Tile& tile, const std::vector<Tensor>& kept) const {
+    std::int64_t elements = tile.rows() * tile.columns();
+    for (const Tensor& one : kept) elements += one.numel();
+    return elements <= kept_elements_;
+  }
   /// A buffer for any tile.
   Tensor buffer(const Tensor& like) const { return at::empty({longest(rows_) * longest(columns_)}, like.options()); }
   /// The part of such a buffer that is as large as a tile.
@@ -45,6 +51,7 @@ class Tiling {
   }
 
   std::vector<Block> rows_{}, columns_{};
+  std::int64_t kept_elements_ = 0;
 };
 
 /// Products of the rows of `left` [N, E] with those of `right` [M, E] and of a queue behind them [K, E], one tile at a time.
