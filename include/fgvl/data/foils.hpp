@@ -90,7 +90,6 @@ class FoilRules {
   /// The same of every kind whose weight is not 0; kinds without a foil are left out.
   std::map<FoilKind, std::vector<Foil>> foils(const std::string& prepared, const TrueTexts& truth) const;
 
-
   ~FoilRules();
 
   struct Impl;

@@ -47,7 +47,7 @@ struct ContrastiveLosses {
 };
 
 /// What multi_positive_cross_entropy says of queries * keys^T / temperature (and its transpose), computed tile by tile: similarities are never all in memory, forward keeps a log-sum-exp a row, and
-/// backward computes the tiles again. Four products of [N, E] and [E, M] in total, both directions together. Exact for any input: saturated logits, zero and non-unit rows.
+/// backward computes the tiles again. At most four products of [N, E] and [E, M] in total, both directions together. Exact for any input: saturated logits, zero and non-unit rows.
 /// N = 0 and M = 0 are allowed. Differentiable once, with respect to queries, keys and temperature.
 /// Throws c10::Error, naming the field, for shapes, dtypes or devices that do not fit.
 ContrastiveLosses tiled_contrastive(const ContrastiveInput& input);
