@@ -6,6 +6,7 @@
 #include "fgvl/losses/foil_matching.hpp"
 #include "fgvl/losses/matching.hpp"
 #include "fgvl/losses/region_label_contrastive.hpp"
+#include "fgvl/losses/sigmoid_contrastive.hpp"
 #include "losses/fake_pass.hpp"
 #include "support/catch.hpp"
 
@@ -110,6 +111,26 @@ TEST_CASE("contrastive: `rows` chooses captions or regions, as if the others wer
   const double captions = value(make_term(ContrastiveOptions{.rows = Rows::kImage}, kSpec), pass), regions = value(make_term(ContrastiveOptions{.rows = Rows::kRegion}, kSpec), pass);
   CHECK(captions == Approx(contrastive(visual.slice(0, 0, 2), text.slice(0, 0, 2), temperature).item<double>()));
   CHECK(regions == Approx(contrastive(visual.slice(0, 2), text.slice(0, 2), temperature).item<double>()));
+}
+
+TEST_CASE("sigmoid_contrastive: rows of equal text are positives or ignored, and what a visual's own text implies is no negative", "[losses]") {
+  const Tensor visual = unit_rows(3, 8, 9), text = unit_rows(3, 8, 10), logits = visual.matmul(text.t()) / 0.1 + 0.5;
+  RegionBatch batch = batch_of({0, 1, 2}, {7, 8, 7});
+  const auto found = [&](SigmoidContrastiveOptions options) {
+    options.bias = 0.5;
+    FakePass pass(batch, visual, text);
+    return value(make_term(options, kSpec), pass);
+  };
+  // A row a visual, a column a text: 1 for a positive, -1 for a negative, 0 for a pair that does not count.
+  const auto by_hand = [&](const std::vector<double>& signs) {
+    const Tensor sign = torch::tensor(signs, torch::kFloat64).view({3, 3});
+    return -(at::log_sigmoid(sign * logits) * sign.abs()).sum().item<double>() / 3;
+  };
+  CHECK(found({}) == Approx(by_hand({1, -1, 1, -1, 1, -1, 1, -1, 1})));
+  CHECK(found({.same_text = SameText::kIgnored}) == Approx(by_hand({1, -1, 0, -1, 1, -1, 0, -1, 1})));
+  CHECK(found({.reference = true}) == Approx(by_hand({1, -1, -1, -1, 1, -1, -1, -1, 1})));
+  batch.implied_keys = torch::tensor({{7, 8}}, torch::kLong);
+  CHECK(found({}) == Approx(by_hand({1, 0, 1, -1, 1, -1, 1, 0, 1})));
 }
 
 TEST_CASE("temperature: clamped in place as X-VLM's divisor, and as CLIP's log scale", "[losses]") {

@@ -1,5 +1,6 @@
 // Momentum encoders in the objectives: queues, soft targets, distillation of words.
 #include <cmath>
+#include <utility>
 
 #include "fgvl/losses/contrastive.hpp"
 #include "fgvl/losses/criterion.hpp"
@@ -139,6 +140,22 @@ TEST_CASE("an entry with a row's own text is no negative of it, unless as the of
   CHECK(ignored > alone);  // to the other rows it is a negative
   CHECK(official == official_other);
   CHECK(std::abs(official - negative) < 1e-6);
+}
+
+TEST_CASE("the texts of a queue are known in both directions: with visuals and texts exchanged the loss is the same", "[momentum]") {
+  const Rows rows;
+  Rows exchanged = rows;
+  std::swap(exchanged.visual, exchanged.text);
+  std::swap(exchanged.visual_m, exchanged.text_m);
+  for (const SameText same_text : {SameText::kPositive, SameText::kIgnored}) {
+    // Row 4 has the text of row 0, which is in the queue.
+    const auto second = [&](const Rows& of) {
+      const LossTermPtr term = make_term(ContrastiveOptions{.same_text = same_text, .queue = QueueOptions{.size = 8}, .alpha = 0.4}, spec_with_momentum());
+      loss_of(*term, *of.pass(0, 2));
+      return loss_of(*term, *of.pass(4, 3));
+    };
+    CHECK(std::abs(second(rows) - second(exchanged)) < 1e-5);
+  }
 }
 
 TEST_CASE("momentum keys carry no gradient, and alpha follows the steps", "[momentum]") {

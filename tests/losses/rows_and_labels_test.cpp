@@ -169,6 +169,7 @@ TEST_CASE("rows: every term with the option counts image rows, region rows, and 
   };
   const auto [image_texts, region_texts] = split(torch::ones({batch.text_count()}));
   check(ContrastiveOptions{}, image_texts, region_texts);
+  check(SigmoidContrastiveOptions{}, image_texts, region_texts);
   const auto [image_words, region_words] = split((batch.masked_labels != -100).sum(1));
   check(MaskedLanguageOptions{}, image_words, region_words);
   const auto [image_tokens, region_tokens] = split(batch.text_mask.sum(1) - 1);
