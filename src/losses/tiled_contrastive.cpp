@@ -141,11 +141,6 @@ struct Work {
   }
 };
 
-template <class Visit>
-void for_each_tile_of(const Plan& plan, const Tiling::Block& rows, Visit&& visit) {
-  for (const Tiling::Block& columns : plan.tiling.columns()) visit(PairTable::Tile{rows.begin, rows.end, columns.begin, columns.end});
-}
-
 /// Fills what forward sets; false when a common shift has lost too much.
 bool sum_tiles(Plan& plan, const Work& work, std::optional<double> shift, std::optional<double> teacher_shift, Tensor& teacher_dot) {
   const at::TensorOptions options = work.products.left().options();
@@ -162,7 +157,7 @@ bool sum_tiles(Plan& plan, const Work& work, std::optional<double> shift, std::o
   const Tensor buffer = plan.tiling.buffer(work.products.left());
   const Tensor scratch_buffer = soft || !shift ? at::empty_like(buffer) : Tensor(), teacher_buffer = soft ? at::empty_like(buffer) : Tensor();
   for (const Tiling::Block& rows : plan.tiling.rows()) {
-    for_each_tile_of(plan, rows, [&](const PairTable::Tile& tile) {
+    plan.tiling.for_each_tile_of(rows, [&](const PairTable::Tile& tile) {
       const TileMarks marks(plan.table, tile, options.device());
       keeps = keeps && plan.tiling.has_room_for(tile, plan.kept);
       Tensor logits = keeps ? at::empty({tile.rows(), tile.columns()}, options) : Tiling::view(buffer, tile);
@@ -256,7 +251,7 @@ class TiledContrastive final : public torch::autograd::Function<TiledContrastive
     const Tensor buffer = plan.tiling.buffer(queries), scratch_buffer = at::empty_like(buffer);
     std::size_t visited = 0;
     for (const Tiling::Block& rows : plan.tiling.rows()) {
-      for_each_tile_of(plan, rows, [&](const PairTable::Tile& tile) {
+      plan.tiling.for_each_tile_of(rows, [&](const PairTable::Tile& tile) {
         const TileMarks marks(plan.table, tile, queries.device());
         Tensor gradient = Tiling::view(buffer, tile), scratch = Tiling::view(scratch_buffer, tile);
         const Tensor by_row = row_scale.narrow(0, tile.query_begin, tile.rows()).unsqueeze(1);

@@ -22,13 +22,6 @@ struct Plan final : torch::CustomClassHolder {
   PairTable table;
   Tiling tiling;
   std::vector<Tensor> kept{};  ///< signed logits of the first tiles, set by forward
-
-  template <class Visit>
-  void for_each_tile(Visit&& visit) const {
-    for (const Tiling::Block& rows : tiling.rows()) {
-      for (const Tiling::Block& columns : tiling.columns()) visit(PairTable::Tile{rows.begin, rows.end, columns.begin, columns.end});
-    }
-  }
 };
 
 class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
@@ -41,7 +34,7 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
     const Tensor losses = at::zeros({plan->table.queries()}, queries.options().dtype(at::kDouble));
     const Tensor buffer = plan->tiling.buffer(queries), log_buffer = at::empty_like(buffer), scratch_buffer = at::empty_like(buffer);
     bool keeps = true;  // until there is no room
-    plan->for_each_tile([&](const PairTable::Tile& tile) {
+    plan->tiling.for_each_tile([&](const PairTable::Tile& tile) {
       keeps = keeps && plan->tiling.has_room_for(tile, plan->kept);
       Tensor signed_logits = keeps ? at::empty({tile.rows(), tile.columns()}, queries.options()) : Tiling::view(buffer, tile);
       Tensor logs = Tiling::view(log_buffer, tile), scratch = Tiling::view(scratch_buffer, tile);
@@ -70,7 +63,7 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
     const Tensor query_gradient = at::zeros_like(queries, at::MemoryFormat::Contiguous), key_gradient = at::zeros_like(keys, at::MemoryFormat::Contiguous);
     const Tensor bias_gradient = at::zeros({}, queries.options().dtype(at::kDouble)), buffer = plan->tiling.buffer(queries);
     std::size_t visited = 0;
-    plan->for_each_tile([&](const PairTable::Tile& tile) {
+    plan->tiling.for_each_tile([&](const PairTable::Tile& tile) {
       Tensor gradient = Tiling::view(buffer, tile);
       const TileMarks marks(plan->table, tile, queries.device());
       if (visited < plan->kept.size()) {

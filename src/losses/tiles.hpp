@@ -26,12 +26,20 @@ class Tiling {
   }
 
   const std::vector<Block>& rows() const { return rows_; }
-  const std::vector<Block>& columns() const { return columns_; }
   /// Whether one more tile may stay in memory from forward to backward, which then needs no product for it: all tiles of a batch of two thousand may, and little beside the features of a large one.
   bool has_room_for(const PairTable::Tile& tile, const std::vector<Tensor>& kept) const {
     std::int64_t elements = tile.rows() * tile.columns();
     for (const Tensor& one : kept) elements += one.numel();
     return elements <= kept_elements_;
+  }
+  /// Tiles in their order: those of a block of rows, and all.
+  template <class Visit>
+  void for_each_tile_of(const Block& rows, Visit&& visit) const {
+    for (const Block& columns : columns_) visit(PairTable::Tile{rows.begin, rows.end, columns.begin, columns.end});
+  }
+  template <class Visit>
+  void for_each_tile(Visit&& visit) const {
+    for (const Block& rows : rows_) for_each_tile_of(rows, visit);
   }
   /// A buffer for any tile.
   Tensor buffer(const Tensor& like) const { return at::empty({longest(rows_) * longest(columns_)}, like.options()); }
