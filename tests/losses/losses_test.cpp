@@ -259,6 +259,7 @@ TEST_CASE("box_regression: no box costs nothing, and whole images are left out",
   FakePass pass(batch, torch::zeros({3, 8}), torch::zeros({3, 8}));
   pass.predicted = torch::full({3, 4}, 0.5f);
   CHECK(make_term(BoxRegressionOptions{}, kSpec)->forward(pass).parts()[0].count == 2);
+  CHECK(make_term(BoxRegressionOptions{.all_rows = true}, kSpec)->forward(pass).parts()[0].count == 3);
   CHECK(make_term(BoxRegressionOptions{.only_unambiguous = true}, kSpec)->forward(pass).parts()[0].count == 1);
   CHECK(at::equal(pass.box_rows, torch::tensor({1}, torch::kLong)));
   // A criterion of this term alone can be differentiated on a batch without a region: zero loss, zero gradient.
