@@ -1,5 +1,6 @@
 #pragma once
 /// Everything that differs between the supported LibTorch versions (2.6 to 2.15), or that has no public C++ entry point.
+#include <cstdlib>
 #include <optional>
 
 #include <torch/torch.h>
@@ -9,11 +10,21 @@
 
 namespace fgvl::compat {
 
-/// Full float32 in convolutions and products, and deterministic algorithms where there are any, on every GPU of this process.
+/// Versions that trust cuBLAS only with workspaces set by this variable. Others read it at every product, which costs more than small products do.
+template <typename Context>
+concept AsksForCublasWorkspaces = requires(const Context& context) { context.alertCuBLASConfigNotDeterministic(); };
+
+/// Full float32 in convolutions and products, and the same numbers on every run, on every GPU of this process. An operator that has no deterministic algorithm throws.
 inline void use_exact_gpu_arithmetic() {
   at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setAllowTF32CuBLAS(false);
-  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  // Only where others are refused does attention take its deterministic backward pass.
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  if constexpr (AsksForCublasWorkspaces<at::Context>) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  // It comes with determinism, and would fill the result of every operator with NaN before it is written.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+  // cuDNN makes a plan for every new shape, and batches of texts differ in theirs from step to step.
+  at::globalContext().setSDPUseCuDNN(false);
 }
 
 /// A new generator on `device`. CUDA goes through ATen's hooks, so that nothing here links CUDA.
