@@ -1,9 +1,10 @@
-// Losses over all pairs of a batch, forward and backward, in float32: benchmark_contrastive --threads 1 [--peer "python3 contrastive_memory.py --impl open_clip"]
+// Losses over all pairs of a batch, forward and backward: benchmark_contrastive --threads 1 [--device cuda] [--bf16] [--peer "python3 contrastive_memory.py --impl open_clip"]
 // softmax  tiled_contrastive, both directions, beside the full matrix as OpenCLIP's ClipLoss computes it: two matrices of logits, two cross-entropies
 // sigmoid  tiled_sigmoid, beside the full matrix as OpenCLIP's SigLipLoss
 // giou     paired_giou, beside the diagonal of an N x N matrix as X-VLM's get_bbox_loss
 // Every case runs in a process of its own, because peak memory is a process's; what counts is resident memory above that before the first call, inputs being there. The sides take turns. A full matrix
-// larger than --full-gib is computed, not run.
+// larger than --full-gib is computed, not run. On a GPU, memory is what PyTorch's allocator hands out above the inputs. With --bf16 rows are bfloat16, and the full matrix is computed as under autocast: products
+// in bfloat16, cross-entropies of float32 copies.
 // With --peer the official code runs in the same turns: a program that takes --n, --d, --threads and --runs and ends with a line of JSON with "seconds" {"min"}, "cpu_s" {"min"} and "peak_rss_delta_mb".
 #include <algorithm>
 #include <chrono>
@@ -21,7 +22,9 @@
 #include <torch/torch.h>
 
 #include "cases.hpp"
+#include "device_memory.hpp"
 #include "fgvl/core/boxes.hpp"
+#include "fgvl/core/device.hpp"
 #include "fgvl/losses/tiled_contrastive.hpp"
 #include "operator_times.hpp"
 
@@ -36,7 +39,8 @@ struct Arguments {
   std::vector<std::int64_t> rows{1024, 2048, 4096, 8192, 16384, 32768, 65536}, widths{256, 512};
   std::int64_t threads = 1, runs = 5, rounds = 1;
   double most_seconds = 60, full_gib = 8;
-  bool processor_time = false, profile = false;
+  bool processor_time = false, profile = false, bf16 = false;
+  std::string device = "cpu";
   std::string peer{}, json{};
   std::string side{};  ///< "ours" or "full": measure that in this process
 };
@@ -45,6 +49,8 @@ struct Arguments {
 struct Setting {
   std::string loss;
   std::int64_t rows, width;
+  at::Device device;
+  at::ScalarType dtype;
 };
 
 constexpr double kTemperature = 0.07, kScale = 10, kBias = -10;
@@ -73,7 +79,7 @@ Tensor all_giou(const Tensor& a, const Tensor& b) {
 /// Forward and backward once, with the value of the loss. Inputs are made here, before anything is measured.
 std::function<double()> make_step(const Setting& setting, bool full) {
   torch::manual_seed(0);
-  const auto leaf = [](const Tensor& value) { return value.detach().set_requires_grad(true); };
+  const auto leaf = [&](const Tensor& value) { return value.detach().to(setting.device).set_requires_grad(true); };
   const auto run = [](std::vector<Tensor> leaves, auto loss_of) {
     return [=]() mutable {
       for (Tensor& one : leaves) one.mutable_grad().reset();
@@ -84,34 +90,35 @@ std::function<double()> make_step(const Setting& setting, bool full) {
   };
   const std::int64_t rows = setting.rows;
   if (setting.loss == "giou") {
-    const Tensor predicted = leaf(random_boxes(rows)), target = random_boxes(rows);
+    const Tensor predicted = leaf(random_boxes(rows)), target = random_boxes(rows).to(setting.device);
     return run({predicted}, [=] { return 1 - (full ? all_giou(predicted, target).diagonal() : paired_giou(predicted, target)).mean(); });
   }
   const auto unit = [](const Tensor& values) { return values / values.norm(2, {1}, true); };
-  const Tensor image = leaf(unit(at::randn({rows, setting.width}))), text = leaf(unit(image.detach() + 0.7 * at::randn({rows, setting.width})));
+  const Tensor pictures = unit(at::randn({rows, setting.width})), texts = unit(pictures + 0.7 * at::randn({rows, setting.width}));
+  const Tensor image = leaf(pictures.to(setting.dtype)), text = leaf(texts.to(setting.dtype)), labels = at::arange(rows, image.options().dtype(at::kLong));
   if (setting.loss == "softmax") {
     const Tensor temperature = leaf(at::scalar_tensor(kTemperature));
     if (full) {
       return run({image, text, temperature}, [=] {
-        const Tensor scale = 1 / temperature, labels = at::arange(rows), to_text = at::mm(scale * image, text.t()), to_image = at::mm(scale * text, image.t());
-        return (at::cross_entropy_loss(to_text, labels) + at::cross_entropy_loss(to_image, labels)) / 2;
+        const Tensor scale = 1 / temperature, to_text = at::mm(scale * image, text.t()), to_image = at::mm(scale * text, image.t());
+        return (at::cross_entropy_loss(to_text.to(at::kFloat), labels) + at::cross_entropy_loss(to_image.to(at::kFloat), labels)) / 2;
       });
     }
     return run({image, text, temperature}, [=] {
       const losses::ContrastiveLosses each =
-          losses::tiled_contrastive({.queries = image, .keys = text, .temperature = temperature, .pairs = losses::PairRules::diagonal(rows), .both = true});
+          losses::tiled_contrastive({.queries = image, .keys = text, .temperature = temperature, .pairs = losses::PairRules::diagonal(rows, setting.device), .both = true});
       return (each.to_keys.mean() + each.to_queries.mean()) / 2;
     });
   }
   const Tensor scale = leaf(at::scalar_tensor(kScale)), bias = leaf(at::scalar_tensor(kBias));
   if (full) {
     return run({image, text, scale, bias}, [=] {
-      const Tensor logits = at::mm(scale * image, text.t()).add_(bias), labels = 2 * at::eye(rows) + at::full({rows, rows}, -1.0);
-      return -at::log_sigmoid(labels * logits).sum() / rows;
+      const Tensor logits = at::mm(scale * image, text.t()).add_(bias), signs = 2 * at::eye(rows, logits.options()) + at::full({rows, rows}, -1.0, logits.options());
+      return -at::log_sigmoid(signs * logits).sum() / rows;
     });
   }
   return run({image, text, scale, bias}, [=] {
-    return losses::tiled_sigmoid({.queries = image, .keys = text, .scale = scale, .bias = bias, .pairs = losses::PairRules::diagonal(rows)}).sum() / rows;
+    return losses::tiled_sigmoid({.queries = image, .keys = text, .scale = scale, .bias = bias, .pairs = losses::PairRules::diagonal(rows, setting.device)}).sum() / rows;
   });
 }
 
@@ -124,7 +131,9 @@ std::int64_t matrices_of(const std::string& loss) {
 
 std::int64_t computed_bytes(const Setting& setting) {
   const std::int64_t features = setting.loss == "giou" ? 0 : 4 * setting.rows * setting.width;  // two scaled copies and two gradients
-  return static_cast<std::int64_t>(sizeof(float)) * (matrices_of(setting.loss) * setting.rows * setting.rows + features);
+  // Cross-entropies are of float32 whatever the rows are.
+  const auto bytes = static_cast<std::int64_t>(setting.loss == "sigmoid" ? c10::elementSize(setting.dtype) : sizeof(float));
+  return bytes * (matrices_of(setting.loss) * setting.rows * setting.rows + features);
 }
 
 /// Bytes that /proc/self/status gives for "VmRSS" (now) or "VmHWM" (the largest so far).
@@ -135,6 +144,24 @@ std::int64_t resident(const std::string& field) {
   }
   throw std::runtime_error("/proc/self/status: no " + field);
 }
+
+/// The most memory that is used from here on, above what is used now: of the GPU, or of this process.
+class Peak {
+ public:
+  explicit Peak(at::Device device) : device_(device) {
+    if (device.is_cuda()) {
+      benchmark::restart_device_peak(device);
+    } else {
+      std::ofstream("/proc/self/clear_refs") << 5;  // VmHWM starts anew, where this is allowed
+    }
+    before_ = device.is_cuda() ? benchmark::device_memory(device).now : resident("VmRSS");
+  }
+  [[nodiscard]] std::int64_t bytes() const { return (device_.is_cuda() ? benchmark::device_memory(device_).peak : resident("VmHWM")) - before_; }
+
+ private:
+  at::Device device_;
+  std::int64_t before_ = 0;
+};
 
 double processor_seconds() {
   timespec time{};
@@ -147,9 +174,9 @@ double wall_seconds() { return std::chrono::duration<double>(std::chrono::steady
 /// {"seconds", "cpu_seconds", "peak_bytes", "loss"}: least times of the runs after one that warms up; where one alone takes longer than there is time for, of that one.
 nlohmann::json measure(const Setting& setting, const Arguments& arguments) {
   const std::function<double()> step = make_step(setting, arguments.side == "full");
-  at::mm(at::randn({64, 64}).set_requires_grad(true), at::randn({64, 64})).sum().backward();  // loads what any loss needs
-  std::ofstream("/proc/self/clear_refs") << 5;                                               // VmHWM starts anew, where this is allowed
-  const std::int64_t before = resident("VmRSS");
+  const auto small = at::TensorOptions(setting.device).dtype(setting.dtype);
+  at::mm(at::randn({64, 64}, small).set_requires_grad(true), at::randn({64, 64}, small)).sum().backward();  // loads what any loss needs
+  const Peak peak(setting.device);
   double seconds = std::numeric_limits<double>::infinity(), cpu_seconds = seconds, loss = 0;
   const double begin = wall_seconds();
   for (std::int64_t run = 0; run <= arguments.runs; ++run) {
@@ -161,7 +188,7 @@ nlohmann::json measure(const Setting& setting, const Arguments& arguments) {
     cpu_seconds = std::min(cpu_seconds, processor_seconds() - cpu);
     if (no_time_left) break;
   }
-  return {{"seconds", seconds}, {"cpu_seconds", cpu_seconds}, {"peak_bytes", resident("VmHWM") - before}, {"loss", loss}};
+  return {{"seconds", seconds}, {"cpu_seconds", cpu_seconds}, {"peak_bytes", peak.bytes()}, {"loss", loss}};
 }
 
 /// Least of several turns.
@@ -179,7 +206,7 @@ struct Side {
 void measure_in_process(Side& side, const std::string& name, const Setting& setting, const Arguments& arguments) {
   std::ostringstream command;
   command << "'" << std::filesystem::read_symlink("/proc/self/exe").string() << "' --side " << name << " --loss " << setting.loss << " --n " << setting.rows << " --width " << setting.width << " --threads "
-          << arguments.threads << " --runs " << arguments.runs << " --most-seconds " << arguments.most_seconds;
+          << arguments.threads << " --runs " << arguments.runs << " --most-seconds " << arguments.most_seconds << " --device " << arguments.device << (arguments.bf16 ? " --bf16" : "");
   const nlohmann::json result = benchmark::last_json_of(command.str());
   side.add(result[arguments.processor_time ? "cpu_seconds" : "seconds"], result["peak_bytes"], result["loss"]);
 }
@@ -192,19 +219,22 @@ void measure_peer(Side& side, const Setting& setting, const Arguments& arguments
 }
 
 void add_cases(std::vector<Case>& cases, const Setting& setting, const Arguments& arguments) {
-  const bool runs_full = static_cast<double>(computed_bytes(setting)) <= arguments.full_gib * (1 << 30), runs_peer = runs_full && setting.loss == "softmax" && !arguments.peer.empty();
+  const bool runs_full = static_cast<double>(computed_bytes(setting)) <= arguments.full_gib * (1 << 30), runs_peer = runs_full && setting.loss == "softmax" && setting.device.is_cpu() && !arguments.peer.empty();
   Side ours, full, peer;
   for (std::int64_t round = 0; round < arguments.rounds; ++round) {
     measure_in_process(ours, "ours", setting, arguments);
     if (runs_full) measure_in_process(full, "full", setting, arguments);
     if (runs_peer) measure_peer(peer, setting, arguments);
   }
-  if (runs_full && std::abs(full.loss - ours.loss) > 1e-4 * std::max(1.0, std::abs(full.loss))) {
+  const double tolerance = arguments.bf16 ? 2e-2 : 1e-4;  // products in bfloat16 are rounded to it where a matrix holds them
+  if (runs_full && std::abs(full.loss - ours.loss) > tolerance * std::max(1.0, std::abs(full.loss))) {
     throw std::runtime_error(setting.loss + ": ours gives " + std::to_string(ours.loss) + ", the full matrix " + std::to_string(full.loss));
   }
   nlohmann::ordered_json parameters{{"n", setting.rows}};
   if (setting.loss != "giou") parameters["d"] = setting.width;
   parameters["threads"] = arguments.threads;
+  parameters["device"] = arguments.device;
+  if (setting.loss != "giou") parameters["bf16"] = arguments.bf16;
   parameters["clock"] = arguments.processor_time ? "processor" : "wall";
   const Measurement reference = runs_full ? full.measured : Measurement{.peak_bytes = computed_bytes(setting)};
   cases.push_back({"contrastive." + setting.loss + ", full matrix", parameters, ours.measured, reference});
@@ -234,6 +264,8 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", arguments.rounds, "Turns of ours and the others, a process each")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--most-seconds", arguments.most_seconds, "After which a process begins no further run")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--full-gib", arguments.full_gib, "Full matrices that need more memory are computed, not run")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--device", arguments.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_flag("--bf16", arguments.bf16, "Rows in bfloat16");
   app.add_flag("--processor-time", arguments.processor_time, "Seconds of the processor instead of the clock's, for a machine that does other work");
   app.add_option("--peer", arguments.peer, "Command that measures the official code's softmax loss");
   app.add_option("--json", arguments.json, "File for the table's rows");
@@ -242,11 +274,12 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   at::set_num_threads(static_cast<int>(arguments.threads));
   try {
+    const at::Device device = parse_device(arguments.device);
     std::vector<Case> cases;
     for (const std::string& loss : arguments.losses) {
       for (const std::int64_t width : loss == "giou" ? std::vector<std::int64_t>{4} : arguments.widths) {
         for (const std::int64_t rows : arguments.rows) {
-          const Setting setting{loss, rows, width};
+          const Setting setting{loss, rows, width, device, arguments.bf16 ? at::kBFloat16 : at::kFloat};
           if (arguments.profile) {
             print_operators(setting, arguments);
           } else if (!arguments.side.empty()) {

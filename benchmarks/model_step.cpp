@@ -16,6 +16,7 @@
 #include <torch/torch.h>
 
 #include "cases.hpp"
+#include "device_memory.hpp"
 #include "fgvl/core/device.hpp"
 #include "fgvl/losses/box_regression.hpp"
 #include "fgvl/losses/contrastive.hpp"
@@ -131,7 +132,8 @@ struct Measured {
   double peak_mib = 0, built_mib = 0;
 };
 
-double peak_mib() { return static_cast<double>(benchmark::peak_bytes()) / (1 << 20); }
+/// Of the GPU's memory since `restart_device_peak`, or of this process since its start.
+double peak_mib(at::Device device) { return static_cast<double>(device.is_cuda() ? benchmark::device_memory(device).peak : benchmark::peak_bytes()) / (1 << 20); }
 
 Measured measure(const Size& size, const Arguments& arguments) {
   const at::Device device = parse_device(arguments.device);
@@ -152,7 +154,7 @@ Measured measure(const Size& size, const Arguments& arguments) {
   criterion.train();
   train::AdamW optimizer(train::named_parameters(*model, criterion), {.lr = 1e-4});
   const RegionBatch batch = make_batch(size, arguments);
-  Measured measured{.built_mib = peak_mib()};
+  Measured measured{.built_mib = peak_mib(device)};
 
   const auto finished = [&] {
     if (device.is_cuda()) torch::cuda::synchronize();
@@ -199,7 +201,7 @@ Measured measure(const Size& size, const Arguments& arguments) {
   std::sort(totals.begin(), totals.end());
   measured.least = totals.front();
   measured.median = totals[totals.size() / 2];
-  measured.peak_mib = peak_mib();
+  measured.peak_mib = peak_mib(device);
   return measured;
 }
 
