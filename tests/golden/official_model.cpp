@@ -184,6 +184,7 @@ void OfficialRun::take_inputs(const Tensors& scenario) {
   batch = make_batch(in, grid);
   batch.images = batch.images.to(dtype);
   batch.boxes = batch.boxes.to(dtype);
+  batch = batch.to(model->parameters().front().device());
 }
 
 void OfficialRun::forward() {
@@ -192,16 +193,16 @@ void OfficialRun::forward() {
 }
 
 Tensor OfficialRun::matching_logits() {
-  const Tensor all = at::arange(batch.text_count());
+  const Tensor all = at::arange(batch.text_count(), batch.text_ids.options());
   const Tensor negative = pass->fuse({.text_index = at::cat({all, negatives.text_for_visual}), .visual_index = at::cat({negatives.visual_for_text, all}),
-                                      .positions = at::zeros({2 * batch.text_count(), 1}, at::kLong)});
+                                      .positions = at::zeros({2 * batch.text_count(), 1}, all.options())});
   return dynamic_cast<losses::PairScorer&>(*criterion->find("itm")).pair_logits(at::cat({pass->matched(), negative.select(1, 0)}));
 }
 
 void check_close(const std::string& name, const Tensor& ours, const Tensor& golden, double tolerance) {
   INFO(name);
   REQUIRE(ours.sizes() == golden.sizes());
-  const double difference = (ours.to(at::kDouble) - golden.to(at::kDouble)).abs().max().item<double>();
+  const double difference = (ours.cpu().to(at::kDouble) - golden.to(at::kDouble)).abs().max().item<double>();
   CHECK(difference <= tolerance);
   compared_numbers += ours.numel();
 }
@@ -220,7 +221,7 @@ void check_gradients(const OfficialModel& official, const OfficialRun& run, cons
     INFO("gradient of " << name);
     REQUIRE(ours.count(name) == 1);
     REQUIRE(ours[name].defined());
-    const double difference = (ours[name] - expected).norm().item<double>();
+    const double difference = (ours[name].cpu() - expected).norm().item<double>();
     CHECK(difference <= 2e-4 * expected.norm().item<double>() + 1e-5);
     compared_numbers += expected.numel();
     ++compared;

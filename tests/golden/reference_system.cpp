@@ -93,19 +93,22 @@ train::RunConfig reference_config(const OfficialModel& official, const losses::G
   return *read;
 }
 
-OfficialRun prepare_reference(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype, const std::vector<std::string>& overrides) {
+OfficialRun prepare_reference(const OfficialModel& official, const Tensors& scenario, const at::TensorOptions& where, const std::vector<std::string>& overrides) {
   const Json& json = official.json;
   const Tensors in = with_prefix(scenario, "in.");
   OfficialRun run;
-  run.negatives = {.visual_for_text = at::zeros_like(in.at("neg_image_idx")), .text_for_visual = at::zeros_like(in.at("neg_text_idx"))};
+  run.negatives = {.visual_for_text = at::zeros_like(in.at("neg_image_idx"), where.device()), .text_for_visual = at::zeros_like(in.at("neg_text_idx"), where.device())};
   const train::RunConfig config = reference_config(official, run.negatives, overrides);
   const auto token_id = [ids = json.value("special_ids", Json::object())](const std::string& token) -> std::int64_t { return token == "[ENC]" ? ids.value("enc", -1) : token == "[DEC]" ? ids.value("bos_dec", -1) : token == "[pos_0]" ? ids.value("pos_0", -1) : -1; };
   run.model = models::make_model(config.model, {.vocab_size = json["text_config"]["vocab_size"], .token_id = token_id}, /*seed=*/0);
   run.criterion = losses::make_criterion(config.losses, run.model->spec());
   run.grid = json["config"]["image_res"].get<std::int64_t>() / json["config"]["patch_size"].get<std::int64_t>();
   load(run, official, official.weights(), {.new_objective = true});
-  run.model->to(dtype);
-  run.criterion->to(dtype);
+  const at::ScalarType dtype = c10::typeMetaToScalarType(where.dtype());
+  for (torch::nn::Module* module : std::initializer_list<torch::nn::Module*>{run.model.get(), run.criterion.get()}) {
+    module->to(dtype);  // floating-point values alone, unlike both at once
+    module->to(where.device());
+  }
   run.take_inputs(scenario);
   return run;
 }

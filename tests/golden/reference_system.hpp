@@ -8,7 +8,7 @@ namespace fgvl::test {
 /// configs/reference/<family>.yaml at the sizes of a fixture, without dropout. `overrides` come last.
 train::RunConfig reference_config(const OfficialModel& official, const losses::GivenNegatives& negatives, const std::vector<std::string>& overrides = {});
 
-/// Model and criterion of that file with the official weights and, where it has momentum encoders and queues, the official ones; the batch of the scenario.
-OfficialRun prepare_reference(const OfficialModel& official, const Tensors& scenario, at::ScalarType dtype, const std::vector<std::string>& overrides = {});
+/// Model and criterion of that file with the official weights and, where it has momentum encoders and queues, the official ones; the batch of the scenario. All of the type and on the device of `where`.
+OfficialRun prepare_reference(const OfficialModel& official, const Tensors& scenario, const at::TensorOptions& where, const std::vector<std::string>& overrides = {});
 
 }  // namespace fgvl::test

@@ -8,6 +8,7 @@
 #include "golden/reference_system.hpp"
 #include "golden/visual_rows.hpp"
 #include "support/catch.hpp"
+#include "support/gpu.hpp"
 
 namespace fgvl {
 namespace {
@@ -52,7 +53,7 @@ void check_momentum(const OfficialModel& official, OfficialRun& run, const Tenso
   check_close("image_feat_m", run.pass->momentum().image().features, out.at("image_feat_m"), kOutputTolerance);
   check_close("text_feat_m", run.pass->momentum().text().features, out.at("text_feat_m"), kOutputTolerance);
   for (const char* name : {"image_queue", "text_queue"}) check_close(name, state.at(name), out.at(name), kOutputTolerance);
-  CHECK(at::equal(state.at("queue_ptr"), out.at("queue_ptr")));
+  CHECK(at::equal(state.at("queue_ptr").cpu(), out.at("queue_ptr")));
   for (const auto& [name, value] : with_prefix(scenario, "momentum.")) {
     INFO(name);
     REQUIRE(state.count(name) == 1);
@@ -62,9 +63,9 @@ void check_momentum(const OfficialModel& official, OfficialRun& run, const Tenso
 
 /// Logits of BLIP's decoder at real tokens.
 void check_decoder(OfficialRun& run, const Tensor& golden) {
-  const Tensor all = at::arange(run.batch.text_count()), real = run.batch.text_mask;
+  const Tensor real = run.batch.text_mask, all = at::arange(run.batch.text_count(), run.batch.text_ids.options());
   const Tensor decoded = run.pass->decoded({.text_index = all, .visual_index = all});
-  check_close("lm_logits", dynamic_cast<losses::WordPredictor&>(*run.criterion->find("lm")).word_logits(decoded.index({real}), run.pass->word_embedding()), golden.index({real}), kOutputTolerance);
+  check_close("lm_logits", dynamic_cast<losses::WordPredictor&>(*run.criterion->find("lm")).word_logits(decoded.index({real}), run.pass->word_embedding()), golden.index({real.cpu()}), kOutputTolerance);
 }
 
 /// What the official code does between two steps.
@@ -86,11 +87,14 @@ void forward(OfficialRun& run, std::int64_t step) {
   run.report = run.criterion->forward(*run.pass);
 }
 
-int check_pretraining(const OfficialModel& official) {
+/// In float32 and float64 on the CPU, where the official code computed; in float32 on a GPU.
+std::vector<at::ScalarType> types_on(at::Device device) { return device.is_cpu() ? std::vector{at::kFloat, at::kDouble} : std::vector{at::kFloat}; }
+
+int check_pretraining(const OfficialModel& official, at::Device device) {
   int steps = 0;
-  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+  for (const at::ScalarType dtype : types_on(device)) {
     const bool single = dtype == at::kFloat;
-    OfficialRun run = test::prepare_reference(official, official.scenario("step1"), dtype);
+    OfficialRun run = test::prepare_reference(official, official.scenario("step1"), at::TensorOptions(device).dtype(dtype));
     const Json golden = official.json.value("steps", Json::array({official.json}));  // of one step there is no list
     for (std::size_t step = 0; step < golden.size(); ++step, ++steps) {
       INFO(official.name() << " step " << step + 1);
@@ -120,23 +124,22 @@ TEST_CASE("configs/reference/albef.yaml, blip.yaml and pevl.yaml equal the offic
   FGVL_NEEDS_GOLDEN();
   for (const char* family : {"albef", "blip", "pevl"}) {
     int steps = 0;
-    for (const OfficialModel& official : test::official_models(family)) steps += check_pretraining(official);
+    for (const OfficialModel& official : test::official_models(family)) steps += check_pretraining(official, at::kCPU);
     std::cout << family << ".yaml: " << steps << " steps in float32 and float64, " << test::compared_numbers << " numbers compared so far" << std::endl;
     CHECK(steps > 0);
   }
 }
 
-TEST_CASE("configs/reference/xvlm.yaml equals the official code: outputs, losses and gradients of image and region batches", "[golden]") {
-  FGVL_NEEDS_GOLDEN();
+int check_xvlm(at::Device device) {
   int scenarios = 0;
   for (const OfficialModel& official : test::official_models("xvlm")) {
     for (const auto& [name, expected] : official.json["scenarios"].items()) {
       if (name == "retrieval") continue;  // fine-tuning, which is no part of that file
       INFO(official.name() << " " << name);
       const Tensors scenario = official.scenario(name), out = with_prefix(scenario, "out.");
-      for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+      for (const at::ScalarType dtype : types_on(device)) {
         const bool single = dtype == at::kFloat;
-        OfficialRun run = test::prepare_reference(official, scenario, dtype);
+        OfficialRun run = test::prepare_reference(official, scenario, at::TensorOptions(device).dtype(dtype));
         forward(run, 0);
         check_losses(run.report, expected[single ? "losses" : "losses_float64"], !single);
         if (!single) continue;
@@ -149,8 +152,24 @@ TEST_CASE("configs/reference/xvlm.yaml equals the official code: outputs, losses
       ++scenarios;
     }
   }
+  return scenarios;
+}
+
+TEST_CASE("configs/reference/xvlm.yaml equals the official code: outputs, losses and gradients of image and region batches", "[golden]") {
+  FGVL_NEEDS_GOLDEN();
+  const int scenarios = check_xvlm(at::kCPU);
   std::cout << "xvlm.yaml: " << scenarios << " scenarios in float32 and float64, " << test::compared_numbers << " numbers compared so far" << std::endl;
   CHECK(scenarios > 0);
+}
+
+TEST_CASE("configs/reference/*.yaml equal the official code on a GPU", "[golden][cuda]") {
+  FGVL_NEEDS_GOLDEN();
+  FGVL_NEEDS_GPU();
+  const at::Device device = parse_device("cuda");
+  CHECK(check_xvlm(device) > 0);
+  for (const char* family : {"albef", "blip", "pevl"}) {
+    for (const OfficialModel& official : test::official_models(family)) CHECK(check_pretraining(official, device) > 0);
+  }
 }
 
 TEST_CASE("official ALBEF, BLIP and PEVL files fill momentum encoders and queues; what they lack starts anew", "[golden]") {
