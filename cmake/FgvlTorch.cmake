@@ -59,13 +59,15 @@ if(_torch_cuda AND _c10_cuda AND (_wheel_cublas OR NOT _wheel_nvidia) AND NOT TA
   target_link_libraries(fgvl::torch_cuda INTERFACE fgvl::torch ${_c10_cuda})
   # libtorch_cuda registers the CUDA backend by being loaded, not by a symbol that we call.
   target_link_options(fgvl::torch_cuda INTERFACE LINKER:--no-as-needed,${_torch_cuda},--as-needed)
-  # Our kernels call the CUDA runtime: the one that LibTorch brings, else the toolkit's.
-  file(GLOB _cudart ${FGVL_TORCH_ROOT}/../nvidia/*/lib/libcudart.so.*)
-  if(NOT _cudart)
-    find_package(CUDAToolkit QUIET)
-    if(TARGET CUDA::cudart)
-      set(_cudart CUDA::cudart)
+  # What we call ourselves: the libraries that LibTorch brings, else the toolkit's.
+  foreach(_part cudart cublas)
+    file(GLOB _cuda_part ${FGVL_TORCH_ROOT}/../nvidia/*/lib/lib${_part}.so.*)
+    if(NOT _cuda_part)
+      find_package(CUDAToolkit QUIET)
+      if(TARGET CUDA::${_part})
+        set(_cuda_part CUDA::${_part})
+      endif()
     endif()
-  endif()
-  target_link_libraries(fgvl::torch_cuda INTERFACE ${_cudart})
+    target_link_libraries(fgvl::torch_cuda INTERFACE ${_cuda_part})
+  endforeach()
 endif()

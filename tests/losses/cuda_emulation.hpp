@@ -1,7 +1,7 @@
 #pragma once
 /// Stands in for src/losses/cuda/device.cuh where there is no GPU: the kernels of src/losses/cuda, the same source, run on the CPU. A block's threads are fibers that take turns at
 /// __syncthreads; blocks follow one another. Slow, for small sizes. What it notices beyond wrong results, by throwing:
-///   a __syncthreads that not every thread of a block comes to (or not the same one); writes behind the shared memory that was asked for; addresses that tensor cores cannot take.
+///   a __syncthreads that not every thread of a block comes to (or not the same one); writes behind the shared memory that was asked for; 16 bytes that do not start at a multiple of 16.
 /// Shared memory starts as NaN in every block. A missing __syncthreads shows as wrong results, since one thread runs as far as it can before the next starts, and `thread_order` says which is first.
 #include <cmath>
 #include <cstddef>
@@ -38,11 +38,8 @@ inline float __bfloat162float(__nv_bfloat16 value) { return static_cast<float>(v
 struct alignas(16) float4 {
   float x, y, z, w;
 };
-struct alignas(16) uint4 {
-  std::uint32_t x, y, z, w;
-};
 struct Index3 {
-  unsigned x = 0, y = 0, z = 0;
+  unsigned x = 0, y = 0;
 };
 inline Index3 threadIdx, blockIdx, gridDim;
 
@@ -55,13 +52,12 @@ class Emulation {
  public:
   /// Runs `kernel` once a thread.
   void run(Index3 grid, std::size_t shared_bytes, const std::function<void()>& kernel) {
-    if (shared_bytes > losses::cuda::kLargestSharedBytes) throw std::runtime_error("a block may not have " + std::to_string(shared_bytes) + " bytes of shared memory");
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) throw std::runtime_error("no such grid");
+    if (shared_bytes > kMostSharedBytes) throw std::runtime_error("a block may not have " + std::to_string(shared_bytes) + " bytes of shared memory");
+    if (grid.x == 0 || grid.y == 0 || grid.y > 65535) throw std::runtime_error("no such grid");
     gridDim = grid;
     kernel_ = kernel;
-    for (blockIdx.z = 0; blockIdx.z < grid.z; ++blockIdx.z)
-      for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
-        for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) run_block(shared_bytes);
+    for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
+      for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) run_block(shared_bytes);
   }
 
   [[gnu::noinline]] void barrier(const char* line) {
@@ -72,6 +68,7 @@ class Emulation {
   unsigned char* shared_memory() { return shared_ + (128 - reinterpret_cast<std::uintptr_t>(shared_) % 128) % 128; }
 
  private:
+  static constexpr std::size_t kMostSharedBytes = 48 * 1024;  // without asking for more
   static constexpr std::size_t kStackBytes = 128 * 1024, kGuardBytes = 4096;
   static constexpr int kThreads = losses::cuda::kThreads;
   static constexpr const char* kFinished = "the end";
@@ -105,7 +102,7 @@ class Emulation {
       for (int i = 0; i < kThreads; ++i) {
         current_ = thread_order == ThreadOrder::kForward ? i : kThreads - 1 - i;
         threads_[current_].line = kFinished;
-        threadIdx = {static_cast<unsigned>(current_), 0, 0};
+        threadIdx = {static_cast<unsigned>(current_), 0};
         resume(threads_[current_]);
         if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
       }
@@ -123,7 +120,7 @@ class Emulation {
   jmp_buf scheduler_{};
   int current_ = 0;
   std::exception_ptr error_;  // of a thread: none may leave its fiber
-  unsigned char shared_[losses::cuda::kLargestSharedBytes + kGuardBytes + 128];
+  unsigned char shared_[kMostSharedBytes + kGuardBytes + 128];
 };
 
 inline Emulation& emulated() {
@@ -141,56 +138,6 @@ inline void Emulation::enter() {
 }
 
 }  // namespace fgvl::test
-
-/// Every lane of a warp holds the whole matrix, which no kernel may rely on: elements are only cleared, loaded, multiplied and stored.
-namespace nvcuda::wmma {
-
-struct matrix_a;
-struct matrix_b;
-struct accumulator;
-struct row_major;
-struct col_major;
-enum layout_t { mem_row_major, mem_col_major };
-
-template <typename Use, int kM, int kN, int kK, typename T, typename Layout = void>
-struct fragment {
-  static_assert(kM == 16 && kN == 16 && kK == 16);
-  float element[16][16];  // [row][column]
-};
-
-inline void require(bool condition, const char* what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
-template <typename Fragment>
-void fill_fragment(Fragment& to, float value) {
-  for (auto& row : to.element)
-    for (float& element : row) element = value;
-}
-
-template <typename Use, typename Layout>
-void load_matrix_sync(fragment<Use, 16, 16, 16, __nv_bfloat16, Layout>& to, const __nv_bfloat16* from, unsigned stride) {
-  require(reinterpret_cast<std::uintptr_t>(from) % 32 == 0 && stride % 8 == 0, "tensor cores cannot load from this address");
-  for (unsigned i = 0; i < 16; ++i)
-    for (unsigned j = 0; j < 16; ++j) to.element[i][j] = __bfloat162float(std::is_same_v<Layout, row_major> ? from[i * stride + j] : from[j * stride + i]);
-}
-
-inline void store_matrix_sync(float* to, const fragment<accumulator, 16, 16, 16, float>& from, unsigned stride, layout_t layout) {
-  require(reinterpret_cast<std::uintptr_t>(to) % 32 == 0 && stride % 4 == 0, "tensor cores cannot store to this address");
-  for (unsigned i = 0; i < 16; ++i)
-    for (unsigned j = 0; j < 16; ++j) to[layout == mem_row_major ? i * stride + j : j * stride + i] = from.element[i][j];
-}
-
-template <typename A, typename B, typename C>
-void mma_sync(C& result, const A& a, const B& b, const C& c) {
-  C sum = c;
-  for (int i = 0; i < 16; ++i)
-    for (int k = 0; k < 16; ++k)
-      for (int j = 0; j < 16; ++j) sum.element[i][j] += a.element[i][k] * b.element[k][j];
-  result = sum;
-}
-
-}  // namespace nvcuda::wmma
 
 namespace fgvl::losses::cuda {
 

@@ -1,4 +1,4 @@
-// The kernels of src/losses/cuda without a GPU: their launch geometry, and their source run by cuda_emulation.hpp.
+// The kernels of src/losses/cuda without a GPU: their source run by cuda_emulation.hpp, on products of ATen's.
 #include <torch/torch.h>
 
 #include "losses/cuda/kernels.hpp"
@@ -12,6 +12,15 @@ namespace fgvl::losses::cuda {
 
 // There is no stream: tensors of these tests are on the CPU.
 CUstream_st* current_stream(const Tensor&) { return nullptr; }
+
+void multiply(const Tensor& out, const Tensor& a, const Tensor& b, bool add) {
+  const Tensor product = at::mm(a.to(at::kFloat), b.to(at::kFloat));
+  if (add) {
+    out.add_(product);
+  } else {
+    out.copy_(product);
+  }
+}
 
 namespace {
 
@@ -81,32 +90,6 @@ ContrastiveInput contrastive_input(const Sizes& sizes, at::ScalarType dtype, dou
 
 const std::vector<Sizes> kSizes{{1, 1, 1}, {1, 3, 5}, {3, 2, 64}, {64, 64, 32}, {65, 64, 33}, {63, 65, 8}, {70, 130, 40}, {129, 1, 68}, {2, 200, 16}, {20, 70, 300}};
 
-TEST_CASE("cuda geometry: every row, column and component has one block, within what CUDA allows", "[cuda]") {
-  const std::vector<std::int64_t> counts{1, 2, 63, 64, 65, 1000, 4096, 65535, 65536, 65537, 1 << 20}, widths{1, 64, 255, 256, 257, 512, 2048};
-  for (const std::int64_t rows : counts) {
-    for (const std::int64_t columns : counts) {
-      for (const std::int64_t width : widths) {
-        CAPTURE(rows, columns, width);
-        for (const Geometry& geometry : {statistics_geometry(rows, columns), gradient_geometry(rows, columns, width)}) {
-          const std::int64_t tiles = (columns + kTile - 1) / kTile;
-          REQUIRE(geometry.row_tiles * kTile >= rows);
-          REQUIRE((geometry.row_tiles - 1) * kTile < rows);
-          REQUIRE(geometry.splits * geometry.tiles_per_split >= tiles);
-          REQUIRE((geometry.splits - 1) * geometry.tiles_per_split < tiles);  // no block without work
-          REQUIRE((geometry.row_tiles <= 2147483647 && geometry.splits <= 65535 && geometry.slices <= 65535));
-        }
-        const Geometry gradient = gradient_geometry(rows, columns, width);
-        REQUIRE((gradient.slices * kSlice >= width && (gradient.slices - 1) * kSlice < width));
-        REQUIRE(gradient.partials == gradient.splits * rows * width);
-        REQUIRE((rows * width + kThreads - 1) / kThreads <= 2147483647);  // blocks that add the splits
-        // Scratch memory is bounded: beyond the gradient itself no more than 512 blocks hold.
-        REQUIRE(gradient.partials <= rows * width + std::int64_t{512} * kTile * kSlice);
-        REQUIRE(statistics_geometry(rows, columns).partials <= kStatistics * (rows + std::int64_t{512} * kTile));
-      }
-    }
-  }
-}
-
 TEST_CASE("cuda contrastive, emulated: losses and gradients are those of the full matrix in float64", "[cuda]") {
   const test::GuardedMemory guards;
   for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
@@ -159,12 +142,13 @@ TEST_CASE("cuda contrastive, emulated: the order in which threads run changes no
 TEST_CASE("cuda contrastive, emulated: saturated logits, zero vectors and rows without a pair", "[cuda]") {
   const test::GuardedMemory guards;
   for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+    CAPTURE(dtype);
     ContrastiveInput input = contrastive_input({40, 75, 24}, dtype, 0.001);
     input.queries[3].zero_();
     input.keys[70].zero_();
     input.queries[5] = input.queries[5] * 50;  // logits of some 10^4, whose exponentials no float32 holds
     input.both = true;
-    check_contrastive(input, 1.0 / 256);  // float32, too: a logit of 5 10^4 has an error of 3e-3, and so have probabilities between 0 and 1
+    check_contrastive(input, std::max(tolerance_of(dtype), 1.0 / 256));  // float32, too: a logit of 5 10^4 has an error of 3e-3, and so have probabilities between 0 and 1
     // Everything is ignored or absent: losses and gradients are 0, not NaN.
     input.pairs = {torch::arange(40), torch::arange(75) + 1000, torch::zeros(40, torch::kInt64), torch::zeros(75, torch::kInt64), {}, torch::zeros({1, 2}, torch::kInt64)};
     input.queries = leaf(input.queries), input.keys = leaf(input.keys);
@@ -174,14 +158,28 @@ TEST_CASE("cuda contrastive, emulated: saturated logits, zero vectors and rows w
   }
 }
 
-TEST_CASE("cuda contrastive, emulated: blocks that have several tiles of columns", "[cuda]") {
-  // More tiles of rows than there are blocks, so that one block goes along all columns; with keys as the rows, splits have several tiles.
-  const Sizes sizes{64 * 512 + 1, 130, 4};
-  ContrastiveInput input = contrastive_input(sizes, torch::kFloat32);
-  REQUIRE((statistics_geometry(sizes.queries, sizes.keys).tiles_per_split == 3 && statistics_geometry(sizes.keys, sizes.queries).tiles_per_split > 1));
-  input.pairs = {torch::arange(sizes.queries) % 500, torch::arange(sizes.keys), {}, {}, {}, {}};
-  input.both = true;
-  check_contrastive(input, 2e-5);  // a key's gradient is a float32 sum over 32769 queries
+TEST_CASE("cuda contrastive, emulated: several tiles, and blocks that go along several patches", "[cuda]") {
+  // Tiles on a CPU are 1024 columns wide at most and have half a million products.
+  for (const Sizes& sizes : {Sizes{700, 1100, 4}, Sizes{5000, 130, 4}, Sizes{3, 2100, 4}}) {
+    CAPTURE(sizes.queries, sizes.keys);
+    ContrastiveInput input = contrastive_input(sizes, torch::kFloat32);
+    input.both = true;
+    check_contrastive(input, 2e-5);  // a key's gradient is a float32 sum over thousands of queries
+  }
+  ContrastiveInput input = contrastive_input({700, 1100, 4}, torch::kBFloat16);
+  input.queue = input.keys.slice(0, 300).clone();
+  input.keys = input.keys.slice(0, 0, 300).clone();
+  input.soft = {0.4, vectors(700, 4, 4, torch::kBFloat16), Tensor()};
+  check_contrastive(input, tolerance_of(torch::kBFloat16));
+}
+
+TEST_CASE("cuda contrastive, emulated: a second backward pass gives what the first gave", "[cuda]") {
+  ContrastiveInput input = contrastive_input({70, 130, 40}, torch::kFloat32);
+  input.queries = leaf(input.queries);
+  const Tensor loss = cuda::tiled_contrastive(input).to_keys.sum();
+  const auto gradient = [&] { return torch::autograd::grad({loss}, {input.queries}, {}, /*retain_graph=*/true)[0]; };
+  const Tensor first = gradient();
+  CHECK(torch::equal(gradient(), first));
 }
 
 TEST_CASE("cuda contrastive, emulated: only what needs a gradient gets one, and none of second order", "[cuda]") {

@@ -7,7 +7,6 @@
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
-#include <mma.h>
 
 #include "losses/cuda/kernels.hpp"
 
@@ -20,21 +19,15 @@ __device__ inline unsigned char* shared_memory() {
 }
 
 struct Grid {
-  unsigned x = 1, y = 1, z = 1;
+  unsigned x = 1, y = 1;
 };
 
-inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string("[tiled contrastive losses] ") + what + ": " + cudaGetErrorString(status));
-}
-
-/// Blocks of kThreads threads. More shared memory than a block has without asking is asked for.
+/// Blocks of kThreads threads, with at most 48 KiB of shared memory, which no GPU has to be asked for.
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), const Grid& grid, std::size_t shared_bytes, CUstream_st* stream, const Arguments&... arguments) {
-  if (shared_bytes > kUnaskedSharedBytes) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)), "shared memory");
-  }
-  kernel<<<dim3(grid.x, grid.y, grid.z), kThreads, shared_bytes, stream>>>(arguments...);
-  check(cudaGetLastError(), "launch");
+  kernel<<<dim3(grid.x, grid.y), kThreads, shared_bytes, stream>>>(arguments...);
+  const cudaError_t status = cudaGetLastError();
+  if (status != cudaSuccess) throw std::runtime_error(std::string("[tiled contrastive losses] launch: ") + cudaGetErrorString(status));
 }
 
 }  // namespace fgvl::losses::cuda

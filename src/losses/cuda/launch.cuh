@@ -1,59 +1,51 @@
 #pragma once
-/// The launches of one type's kernels: float.cu and bfloat16.cu hold the instances. Included after device.cuh, or after the tests' stand-in for it.
+/// The launches: kernels.cu compiles them. Included after device.cuh, or after the tests' stand-in for it.
 #include <type_traits>
 
-#include "losses/cuda/row_gradient.cuh"
-#include "losses/cuda/row_statistics.cuh"
-#include "losses/cuda/sigmoid_rows.cuh"
+#include "losses/cuda/gradient.cuh"
+#include "losses/cuda/statistics.cuh"
 
 namespace fgvl::losses::cuda {
 namespace {
 
-static_assert(sizeof(RunningRow) == kStatistics * sizeof(float));
+Grid grid_of(std::int64_t x, std::int64_t y = 1) { return {static_cast<unsigned>(x), static_cast<unsigned>(y)}; }
 
-/// Blocks of a kernel that works on tiles.
-template <typename T, bool kTeacher, typename... Parameters, typename... Arguments>
-void launch_tiles(void (*kernel)(Parameters...), const Geometry& geometry, CUstream_st* stream, const Arguments&... arguments) {
-  static_assert(sizeof(SharedTiles<T, kTeacher>) <= kLargestSharedBytes);
-  const Grid grid{static_cast<unsigned>(geometry.row_tiles), static_cast<unsigned>(geometry.splits), static_cast<unsigned>(geometry.slices)};
-  launch(kernel, grid, sizeof(SharedTiles<T, kTeacher>), stream, arguments...);
-}
-
-Grid blocks_of(std::int64_t threads) { return {static_cast<unsigned>((threads + kThreads - 1) / kThreads), 1, 1}; }
-
-void sum_splits(const float* partials, std::int64_t splits, std::int64_t size, float* sum, CUstream_st* stream) {
-  launch(add_partials, blocks_of(size), 0, stream, partials, splits, size, sum);
-}
+Grid strips_of(const Tile& tile) { return grid_of(parts(tile.rows, kPatch), parts(tile.columns, kStrip)); }
 
 }  // namespace
 
-template <typename T>
-void row_statistics(const Pairs<T>& pairs, const RowStatistics& result, float* partials, CUstream_st* stream) {
-  const Geometry geometry = statistics_geometry(pairs.rows.count, pairs.columns.count);
-  auto* parts = reinterpret_cast<RunningRow*>(partials);
-  if (pairs.soft()) {
-    launch_tiles<T, true>(partial_statistics<T, true>, geometry, stream, pairs, geometry.tiles_per_split, parts);
+void tile_statistics(const Tile& tile, const Lines<RunningSums>& rows, const Lines<RunningSums>& columns, RunningSums* partials, CUstream_st* stream) {
+  RunningSums* of_columns = columns.sums == nullptr ? nullptr : partials + row_partials(tile.rows, tile.columns);
+  if (tile.teacher != nullptr) {
+    launch(partial_statistics<true>, strips_of(tile), sizeof(Patch<true>), stream, tile, partials, of_columns);
   } else {
-    launch_tiles<T, false>(partial_statistics<T, false>, geometry, stream, pairs, geometry.tiles_per_split, parts);
+    launch(partial_statistics<false>, strips_of(tile), sizeof(Patch<false>), stream, tile, partials, of_columns);
   }
-  launch(merge_statistics, blocks_of(pairs.rows.count), 0, stream, parts, geometry.splits, pairs.rows.count, result);
+  launch(merge_partials, grid_of(parts(tile.rows, kThreads)), 0, stream, partials, parts(tile.columns, kStrip), tile.rows, rows);
+  if (columns.sums != nullptr) launch(merge_partials, grid_of(parts(tile.columns, kThreads)), 0, stream, of_columns, parts(tile.rows, kPatch), tile.columns, columns);
 }
 
-template <typename T>
-void sigmoid_row_losses(const Pairs<T>& pairs, const SigmoidLoss& loss, float* losses, float* partials, CUstream_st* stream) {
-  const Geometry geometry = statistics_geometry(pairs.rows.count, pairs.columns.count);
-  launch_tiles<T, false>(partial_sigmoid<T>, geometry, stream, pairs, loss, geometry.tiles_per_split, partials);
-  sum_splits(partials, geometry.splits, pairs.rows.count, losses, stream);
+void cross_entropies(const RunningSums* sums, std::int64_t lines, float alpha, const CrossEntropies& result, CUstream_st* stream) {
+  launch(cross_entropies_of, grid_of(parts(lines, kThreads)), 0, stream, sums, lines, alpha, result);
+}
+
+void tile_sigmoid_losses(const Tile& tile, const SigmoidLoss& loss, const Lines<float>& rows, float* partials, CUstream_st* stream) {
+  launch(partial_sigmoid, strips_of(tile), sizeof(Patch<false>), stream, tile, loss, partials);
+  launch(add_partials, grid_of(parts(tile.rows, kThreads)), 0, stream, partials, parts(tile.columns, kStrip), tile.rows, rows);
 }
 
 template <typename T, typename Loss>
-void row_gradient(const Pairs<T>& pairs, const Loss& loss, const RowGradient& gradient, float* partials, CUstream_st* stream) {
-  const Geometry geometry = gradient_geometry(pairs.rows.count, pairs.columns.count, pairs.width);
+void tile_gradient(const Tile& tile, const Loss& loss, T* gradient, float* scale_sum, float* change_sum, CUstream_st* stream) {
+  const Grid grid = grid_of(parts(tile.rows, kGradientRows), parts(tile.columns, kGradientColumns));
   if constexpr (std::is_same_v<Loss, SoftmaxLoss>) {
-    if (pairs.soft()) launch_tiles<T, true>(partial_gradient<T, Loss, true>, geometry, stream, pairs, loss, gradient, geometry.tiles_per_split, partials);
+    if (tile.teacher != nullptr) return launch(gradient_of_tile<T, Loss, true>, grid, kThreads * sizeof(float), stream, tile, loss, gradient, scale_sum, change_sum);
   }
-  if (!pairs.soft()) launch_tiles<T, false>(partial_gradient<T, Loss, false>, geometry, stream, pairs, loss, gradient, geometry.tiles_per_split, partials);
-  sum_splits(partials, geometry.splits, pairs.rows.count * pairs.width, gradient.rows, stream);
+  launch(gradient_of_tile<T, Loss, false>, grid, kThreads * sizeof(float), stream, tile, loss, gradient, scale_sum, change_sum);
 }
+
+template void tile_gradient(const Tile&, const SoftmaxLoss&, float*, float*, float*, CUstream_st*);
+template void tile_gradient(const Tile&, const SoftmaxLoss&, __nv_bfloat16*, float*, float*, CUstream_st*);
+template void tile_gradient(const Tile&, const SigmoidLoss&, float*, float*, float*, CUstream_st*);
+template void tile_gradient(const Tile&, const SigmoidLoss&, __nv_bfloat16*, float*, float*, CUstream_st*);
 
 }  // namespace fgvl::losses::cuda

@@ -1,6 +1,6 @@
 #include "losses/cuda/tiled_losses.hpp"
 
-#include <optional>
+#include <algorithm>
 #include <tuple>
 #include <vector>
 
@@ -8,6 +8,7 @@
 
 #include "losses/cuda/kernels.hpp"
 #include "losses/pair_table.hpp"
+#include "losses/tiles.hpp"
 
 namespace fgvl::losses::cuda {
 namespace {
@@ -34,6 +35,7 @@ std::int64_t key_count(const ContrastiveInput& input) { return input.keys.size(0
 Tensor floats(const Tensor& like, at::IntArrayRef sizes) { return at::empty(sizes, like.options().dtype(at::kFloat).requires_grad(false)); }
 
 float* data(const Tensor& values) { return values.defined() ? values.mutable_data_ptr<float>() : nullptr; }
+RunningSums* sums(const Tensor& values) { return values.defined() ? reinterpret_cast<RunningSums*>(values.mutable_data_ptr<float>()) : nullptr; }
 
 /// PairRules with the groups that occur numbered from 0, in the layout of GroupRules.
 struct NumberedRules {
@@ -73,114 +75,161 @@ NumberedRules numbered(const PairRules& rules) {
   return result;
 }
 
-/// What both losses and both passes compute with. Queries are the rows; `transposed` makes keys the rows.
+/// What both losses and both passes compute with.
 struct Problem {
-  Tensor queries{}, keys{};                          // contiguous; keys with the queue behind them
-  Tensor teacher_queries{}, teacher_keys{};          // undefined without
-  Tensor scale{};                                    // [1] float32
-  PairRules rules{};
+  Tiling tiling;
+  NumberedRules names{};
+  Tensor queue{};                                 // contiguous, undefined without
+  Tensor teacher_queries{}, teacher_keys{};       // contiguous, undefined without; the latter also where they are the keys and the queue
+  Tensor scale{};                                 // [1] float32
+  Tensor kept{};                                  // the products, if one tile has all of them: backward needs not compute them again
 
-  bool is_bfloat16() const { return queries.scalar_type() == at::kBFloat16; }
+  Problem(const PairRules& rules, const Tensor& queries, std::int64_t keys, const Tensor& further_keys)
+      : tiling(queries.size(0), keys, further_keys.defined() ? further_keys.size(0) : 0, queries.device()), names(numbered(rules)), queue(contiguous(further_keys)) {}
 
-  /// Calls `compute` with the pairs as the kernels take them; `rows` limits the rows to the first so many.
-  template <typename Compute>
-  void with_pairs(bool transposed, std::int64_t rows, const Compute& compute) const {
-    const NumberedRules names = numbered(transposed ? rules.transposed() : rules);
-    if (is_bfloat16()) {
-      compute(pairs<__nv_bfloat16>(names, transposed, rows));
-    } else {
-      compute(pairs<float>(names, transposed, rows));
-    }
+  /// The largest `size(rows, columns)` of a tile.
+  template <typename Size>
+  std::int64_t most(const Size& size) const {
+    std::int64_t most = 0;
+    tiling.for_each_tile([&](const PairTable::Tile& place) { most = std::max(most, size(place.rows(), place.columns())); });
+    return most;
+  }
+};
+
+/// The tiles of one pass.
+class Pass {
+ public:
+  Pass(const Problem& problem, const Tensor& queries, const Tensor& keys)
+      : problem_(problem), products_(contiguous(queries), contiguous(keys), problem.queue), buffer_(problem.kept.defined() ? problem.kept : new_buffer()) {
+    if (!problem.teacher_queries.defined()) return;
+    const bool own_keys = problem.teacher_keys.defined();
+    teacher_products_ = TileProducts(problem.teacher_queries, own_keys ? problem.teacher_keys : contiguous(keys), own_keys ? Tensor() : problem.queue);
+    teacher_buffer_ = new_buffer();
+  }
+
+  const TileProducts& products() const { return products_; }
+  const Tensor& buffer() const { return buffer_; }
+  CUstream_st* stream() const { return current_stream(products_.left()); }
+
+  /// Calls `visit(tile, its place)` for every tile, in order; its products are in `buffer`.
+  template <typename Visit>
+  void for_each_tile(const Visit& visit) const {
+    problem_.tiling.for_each_tile([&](const PairTable::Tile& place) {
+      const Tensor of_tile = view(buffer_, place);
+      if (!problem_.kept.defined()) multiply(of_tile, products_.left_of(place), products_.right_of(place).t(), /*add=*/false);
+      Tensor of_teacher;
+      if (teacher_buffer_.defined()) {
+        of_teacher = view(teacher_buffer_, place);
+        multiply(of_teacher, teacher_products_.left_of(place), teacher_products_.right_of(place).t(), /*add=*/false);
+      }
+      const NumberedRules& names = problem_.names;
+      const auto names_of = [](const Tensor& id, const Tensor& group, std::int64_t first) {
+        return Names{id.const_data_ptr<std::int64_t>() + first, group.defined() ? group.const_data_ptr<std::int32_t>() + first : nullptr};
+      };
+      visit(Tile{data(of_tile), data(of_teacher), place.rows(), place.columns(), of_tile.stride(0), data(problem_.scale), names_of(names.row_id, names.row_group, place.query_begin),
+                 names_of(names.column_id, names.column_group, place.key_begin),
+                 names.entries.defined() ? GroupRules{names.offsets.const_data_ptr<std::int64_t>(), names.entries.const_data_ptr<std::int32_t>()} : GroupRules{}},
+            place);
+    });
+  }
+
+  /// The part of such a buffer that is as large as a tile; each row starts at a multiple of 16 bytes.
+  static Tensor view(const Tensor& buffer, const PairTable::Tile& place) {
+    return buffer.narrow(0, 0, place.rows() * padded(place.columns())).view({place.rows(), padded(place.columns())}).narrow(1, 0, place.columns());
+  }
+  Tensor new_buffer(at::ScalarType dtype = at::kFloat) const {
+    return at::empty({problem_.most([](std::int64_t rows, std::int64_t columns) { return rows * padded(columns); })}, products_.left().options().dtype(dtype));
+  }
+  /// For `Problem::kept`.
+  Tensor only_tile() const {
+    std::int64_t tiles = 0;
+    problem_.tiling.for_each_tile([&](const PairTable::Tile&) { ++tiles; });
+    return tiles == 1 ? buffer_ : Tensor();
   }
 
  private:
-  template <typename T>
-  Pairs<T> pairs(const NumberedRules& names, bool transposed, std::int64_t rows) const {
-    const auto side = [](const Tensor& vectors, const Tensor& teacher, const Tensor& id, const Tensor& group, std::int64_t count) {
-      return Vectors<T>{static_cast<const T*>(vectors.const_data_ptr()), teacher.defined() ? static_cast<const T*>(teacher.const_data_ptr()) : nullptr, id.const_data_ptr<std::int64_t>(),
-                        group.defined() ? group.const_data_ptr<std::int32_t>() : nullptr, count};
-    };
-    const Tensor &row_vectors = transposed ? keys : queries, &column_vectors = transposed ? queries : keys;
-    const GroupRules of_groups = names.entries.defined() ? GroupRules{names.offsets.const_data_ptr<std::int64_t>(), names.entries.const_data_ptr<std::int32_t>()} : GroupRules{};
-    return {side(row_vectors, transposed ? teacher_keys : teacher_queries, names.row_id, names.row_group, rows),
-            side(column_vectors, transposed ? teacher_queries : teacher_keys, names.column_id, names.column_group, column_vectors.size(0)),
-            static_cast<int>(queries.size(1)), scale.const_data_ptr<float>(), of_groups};
-  }
+  static std::int64_t padded(std::int64_t columns) { return (columns + 7) / 8 * 8; }
+
+  const Problem& problem_;
+  TileProducts products_, teacher_products_{};
+  Tensor buffer_, teacher_buffer_{};
 };
 
-/// A gradient of some rows, and what its pass adds up beside it.
-struct Gradient {
-  Tensor rows{};                      // [rows, E] of the vectors' type
+struct Gradients {
+  Tensor queries{}, keys{};           // of the vectors' type; undefined where not asked for
   Tensor scale{}, similarities{};     // scalars float64: of the scale, and the sum over all pairs
 };
 
-template <typename Loss>
-Gradient gradient_of(const Problem& problem, bool transposed, std::int64_t rows, const Loss& loss) {
-  const std::int64_t columns = (transposed ? problem.queries : problem.keys).size(0), width = problem.queries.size(1);
-  const Geometry geometry = gradient_geometry(rows, columns, width);
-  const Tensor partials = floats(problem.scale, {geometry.partials}), result = floats(problem.scale, {rows, width});
-  const Tensor scale_sum = floats(problem.scale, {geometry.row_tiles * geometry.splits}), change_sum = at::empty_like(scale_sum);
-  problem.with_pairs(transposed, rows, [&](const auto& pairs) {
-    row_gradient(pairs, loss, RowGradient{data(result), data(scale_sum), data(change_sum)}, data(partials), current_stream(problem.queries));
+/// `loss_of(place)` is the loss as a tile's kernels take it.
+template <typename LossOf>
+Gradients gradients_of(const Problem& problem, const Tensor& queries, const Tensor& keys, bool of_queries, bool of_keys, const LossOf& loss_of) {
+  const Pass pass(problem, queries, keys);
+  const Tensor& rows = pass.products().left();
+  const bool is_bfloat16 = rows.scalar_type() == at::kBFloat16;
+  const Tensor query_sum = of_queries ? at::zeros_like(rows, rows.options().dtype(at::kFloat)) : Tensor();
+  const Tensor key_sum = of_keys ? at::zeros(keys.sizes(), rows.options().dtype(at::kFloat)) : Tensor();
+  // In the products' place, unless they are of another type or serve another backward pass, too.
+  const Tensor change_buffer = is_bfloat16 || problem.kept.defined() ? pass.new_buffer(rows.scalar_type()) : pass.buffer();
+  std::int64_t blocks = 0;
+  problem.tiling.for_each_tile([&](const PairTable::Tile& place) { blocks += gradient_blocks(place.rows(), place.columns()); });
+  const Tensor totals = floats(problem.scale, {2, blocks});
+  float *scale_sums = data(totals), *change_sums = scale_sums + blocks;
+  pass.for_each_tile([&](const Tile& tile, const PairTable::Tile& place) {
+    const Tensor changes = Pass::view(change_buffer, place);
+    if (is_bfloat16) {
+      tile_gradient(tile, loss_of(place), static_cast<__nv_bfloat16*>(changes.mutable_data_ptr()), scale_sums, change_sums, pass.stream());
+    } else {
+      tile_gradient(tile, loss_of(place), data(changes), scale_sums, change_sums, pass.stream());
+    }
+    scale_sums += gradient_blocks(tile.rows, tile.columns);
+    change_sums += gradient_blocks(tile.rows, tile.columns);
+    if (of_queries) multiply(query_sum.narrow(0, place.query_begin, place.rows()), changes, pass.products().right_of(place), /*add=*/true);
+    if (of_keys && !pass.products().is_queue(place)) multiply(key_sum.narrow(0, place.key_begin, place.columns()), changes.t(), pass.products().left_of(place), /*add=*/true);
   });
-  return {result.to(problem.queries.scalar_type()), scale_sum.sum(at::kDouble), change_sum.sum(at::kDouble)};
+  const auto as_given = [&](const Tensor& sum) { return sum.defined() ? sum.to(rows.scalar_type()) : sum; };
+  const Tensor sums_over_pairs = totals.sum({1}, /*keepdim=*/false, at::kDouble);
+  return {as_given(query_sum), as_given(key_sum), sums_over_pairs[0], sums_over_pairs[1]};
 }
 
-/// Statistics of one direction, all [rows] float32.
-struct Statistics {
-  Tensor log_sum_exp{}, positive_sum{}, positive_count{};
-  Tensor teacher_log_sum_exp{}, teacher_mean{};  // undefined without a teacher
+/// Of one direction's softmaxes: the rows of [4, lines] float32, of which the last is only there with a teacher.
+struct Direction {
+  Tensor values{};
+  double alpha = 0;
 
-  Tensor has_positive() const { return positive_count > 0; }
-  /// Cross-entropies against (1 - alpha) of the positives and alpha of the teacher; 0 without a positive.
-  Tensor losses(double alpha) const {
-    Tensor target = positive_sum / positive_count.clamp_min(1);
-    if (teacher_mean.defined()) target = (1 - alpha) * target + alpha * teacher_mean;
-    return at::where(has_positive(), log_sum_exp - target, at::zeros({}, log_sum_exp.options()));
+  Direction() = default;
+  Direction(const Tensor& running, double share, CUstream_st* stream) : values(floats(running, {share > 0 ? 4 : 3, running.size(0)})), alpha(share) {
+    cross_entropies(sums(running), running.size(0), static_cast<float>(alpha), {line(0), line(1), line(2), line(3)}, stream);
   }
+  Tensor losses() const { return values.select(0, 0); }
+  SoftmaxSide side(const Tensor& gradient) const { return {data(gradient), line(1), line(2), line(3), static_cast<float>(alpha)}; }
+
+ private:
+  float* line(std::int64_t index) const { return index < values.size(0) ? data(values) + index * values.size(1) : nullptr; }
 };
-
-Statistics statistics_of(const Problem& problem, bool transposed) {
-  const std::int64_t rows = (transposed ? problem.keys : problem.queries).size(0), columns = (transposed ? problem.queries : problem.keys).size(0);
-  Statistics result{floats(problem.scale, {rows}), floats(problem.scale, {rows}), floats(problem.scale, {rows}), {}, {}};
-  if (problem.teacher_queries.defined()) {
-    result.teacher_log_sum_exp = floats(problem.scale, {rows});
-    result.teacher_mean = floats(problem.scale, {rows});
-  }
-  const Tensor partials = floats(problem.scale, {statistics_geometry(rows, columns).partials});
-  problem.with_pairs(transposed, rows, [&](const auto& pairs) {
-    row_statistics(pairs, {data(result.log_sum_exp), data(result.positive_sum), data(result.positive_count), data(result.teacher_log_sum_exp), data(result.teacher_mean)}, data(partials),
-                   current_stream(problem.queries));
-  });
-  return result;
-}
 
 struct ContrastiveState final : torch::CustomClassHolder {
-  Problem problem{};  // without queries and keys, which autograd keeps
-  Tensor queue{};
+  ContrastiveState(const ContrastiveInput& input) : problem(input.pairs, input.queries, input.keys.size(0), input.queue), alpha(input.soft.alpha), both(input.both) {
+    if (alpha == 0) return;
+    problem.teacher_queries = contiguous(input.soft.queries);
+    problem.teacher_keys = contiguous(input.soft.keys);
+  }
+
+  Problem problem;
   double alpha = 0;
   bool both = false;
-  Statistics to_keys{}, to_queries{};
+  Direction to_keys{}, to_queries{};
 
-  Problem with(const Tensor& queries, const Tensor& keys) const {
-    Problem full = problem;
-    full.queries = contiguous(queries);
-    full.keys = queue.defined() ? at::cat({keys.detach(), queue}) : contiguous(keys);
-    if (full.teacher_queries.defined() && !full.teacher_keys.defined()) full.teacher_keys = full.keys;
-    return full;
-  }
-};
-
-/// The weights of one direction's gradient, kept alive while the kernels are launched; PyTorch's allocator hands memory on in the stream's order.
-struct Weights {
-  Tensor weight{}, positive{}, teacher{};
-
-  Weights(const Tensor& gradient, const Statistics& statistics, double alpha)
-      : weight(gradient.to(at::kFloat).contiguous() * statistics.has_positive()), positive((1 - alpha) * weight / statistics.positive_count.clamp_min(1)) {
-    if (statistics.teacher_mean.defined()) teacher = alpha * weight;
-  }
-  SoftmaxSide side(const Statistics& statistics) const {
-    return {data(statistics.log_sum_exp), data(weight), data(positive), data(statistics.teacher_log_sum_exp), data(teacher)};
+  void sum_up(const Tensor& queries, const Tensor& keys) {
+    const Pass pass(problem, queries, keys);
+    const Tensor rows = floats(problem.scale, {queries.size(0), kRunningSums}), columns = both ? floats(problem.scale, {keys.size(0), kRunningSums}) : Tensor();
+    const Tensor partials = floats(problem.scale, {kRunningSums * problem.most([&](std::int64_t height, std::int64_t width) { return row_partials(height, width) + (both ? column_partials(height, width) : 0); })});
+    pass.for_each_tile([&](const Tile& tile, const PairTable::Tile& place) {
+      const Lines<RunningSums> of_columns = both ? Lines<RunningSums>{sums(columns) + place.key_begin, place.query_begin == 0} : Lines<RunningSums>{};
+      tile_statistics(tile, {sums(rows) + place.query_begin, place.key_begin == 0}, of_columns, sums(partials), pass.stream());
+    });
+    problem.kept = pass.only_tile();
+    to_keys = Direction(rows, alpha, pass.stream());
+    if (both) to_queries = Direction(columns, 0, pass.stream());
   }
 };
 
@@ -190,13 +239,9 @@ class Contrastive final : public torch::autograd::Function<Contrastive> {
  public:
   static variable_list forward(AutogradContext* context, const Tensor& queries, const Tensor& keys, const Tensor& temperature, const c10::intrusive_ptr<ContrastiveState>& state) {
     state->problem.scale = temperature.detach().reshape({1}).to(queries.device(), at::kFloat).reciprocal();
-    const Problem problem = state->with(queries, keys);
-    state->to_keys = statistics_of(problem, false);
-    variable_list losses{state->to_keys.losses(state->alpha)};
-    if (state->both) {
-      state->to_queries = statistics_of(problem, true);
-      losses.push_back(state->to_queries.losses(0));
-    }
+    state->sum_up(queries, keys);
+    variable_list losses{state->to_keys.losses()};
+    if (state->both) losses.push_back(state->to_queries.losses());
     context->saved_data["state"] = c10::IValue::make_capsule(state);
     context->save_for_backward({queries, keys, temperature});
     return losses;
@@ -206,37 +251,37 @@ class Contrastive final : public torch::autograd::Function<Contrastive> {
     check_once("tiled_contrastive");
     const auto state = c10::static_intrusive_pointer_cast<ContrastiveState>(context->saved_data["state"].toCapsule());
     const variable_list saved = context->get_saved_variables();
-    const Problem problem = state->with(saved[0], saved[1]);
-    const Weights of_queries(gradients[0], state->to_keys, state->alpha);
-    std::optional<Weights> of_keys;
-    if (state->both) of_keys.emplace(gradients[1], state->to_queries, 0.0);
-    const SoftmaxSide query_side = of_queries.side(state->to_keys), key_side = of_keys ? of_keys->side(state->to_queries) : SoftmaxSide{};
-    Tensor query_gradient, key_gradient, temperature_gradient;
-    if (context->needs_input_grad(0) || context->needs_input_grad(2)) {
-      const Gradient gradient = gradient_of(problem, false, saved[0].size(0), SoftmaxLoss{query_side, key_side});
-      query_gradient = gradient.rows;
-      temperature_gradient = (-gradient.scale * problem.scale.to(at::kDouble).square()).reshape(saved[2].sizes()).to(saved[2].options());  // scale = 1 / temperature
-    }
-    if (context->needs_input_grad(1) && saved[1].size(0) > 0) key_gradient = gradient_of(problem, true, saved[1].size(0), SoftmaxLoss{key_side, query_side}).rows;
-    return {query_gradient, key_gradient, temperature_gradient, Tensor()};
+    const Tensor& scale = state->problem.scale;
+    // Kept alive while the kernels are launched; PyTorch's allocator hands memory on in the stream's order.
+    const Tensor of_queries = gradients[0].to(at::kFloat).contiguous(), of_keys = state->both ? gradients[1].to(at::kFloat).contiguous() : Tensor();
+    const SoftmaxSide query_side = state->to_keys.side(of_queries), key_side = state->both ? state->to_queries.side(of_keys) : SoftmaxSide{};
+    const Gradients found = gradients_of(state->problem, saved[0], saved[1], context->needs_input_grad(0), context->needs_input_grad(1) && saved[1].size(0) > 0, [&](const PairTable::Tile& place) {
+      return SoftmaxLoss{query_side.from(place.query_begin), key_side.from(place.key_begin)};
+    });
+    // scale = 1 / temperature
+    return {found.queries, found.keys, (-found.scale * scale.to(at::kDouble).square()).reshape(saved[2].sizes()).to(saved[2].options()), Tensor()};
   }
 };
 
 struct SigmoidState final : torch::CustomClassHolder {
-  Problem problem{};  // without queries and keys, which autograd keeps
-  Tensor bias{};      // [1] float32
+  SigmoidState(const SigmoidInput& input) : problem(input.pairs, input.queries, input.keys.size(0), Tensor()) {}
+
+  Problem problem;
+  Tensor bias{};  // [1] float32
 };
 
 class Sigmoid final : public torch::autograd::Function<Sigmoid> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& queries, const Tensor& keys, const Tensor& scale, const Tensor& bias, const c10::intrusive_ptr<SigmoidState>& state) {
-    state->problem.scale = scale.detach().reshape({1}).to(queries.device(), at::kFloat);
+    Problem& problem = state->problem;
+    problem.scale = scale.detach().reshape({1}).to(queries.device(), at::kFloat);
     state->bias = bias.detach().reshape({1}).to(queries.device(), at::kFloat);
-    const Problem problem = with(*state, queries, keys);
-    const Tensor losses = floats(problem.scale, {queries.size(0)}), partials = floats(problem.scale, {statistics_geometry(queries.size(0), keys.size(0)).partials});
-    problem.with_pairs(false, queries.size(0), [&](const auto& pairs) {
-      sigmoid_row_losses(pairs, {data(state->bias), nullptr, nullptr}, data(losses), data(partials), current_stream(problem.queries));
+    const Pass pass(problem, queries, keys);
+    const Tensor losses = floats(problem.scale, {queries.size(0)}), partials = floats(problem.scale, {problem.most(row_partials)});
+    pass.for_each_tile([&](const Tile& tile, const PairTable::Tile& place) {
+      tile_sigmoid_losses(tile, {data(state->bias), nullptr}, {data(losses) + place.query_begin, place.key_begin == 0}, data(partials), pass.stream());
     });
+    problem.kept = pass.only_tile();
     context->saved_data["state"] = c10::IValue::make_capsule(state);
     context->save_for_backward({queries, keys, scale, bias});
     return losses;
@@ -246,25 +291,12 @@ class Sigmoid final : public torch::autograd::Function<Sigmoid> {
     check_once("tiled_sigmoid");
     const auto state = c10::static_intrusive_pointer_cast<SigmoidState>(context->saved_data["state"].toCapsule());
     const variable_list saved = context->get_saved_variables();
-    const Problem problem = with(*state, saved[0], saved[1]);
     const Tensor weight = gradients[0].to(at::kFloat).contiguous();
-    Tensor query_gradient, key_gradient, scale_gradient, bias_gradient;
-    if (context->needs_input_grad(0) || context->needs_input_grad(2) || context->needs_input_grad(3)) {
-      const Gradient gradient = gradient_of(problem, false, saved[0].size(0), SigmoidLoss{data(state->bias), data(weight), nullptr});
-      query_gradient = gradient.rows;
-      scale_gradient = gradient.scale.reshape(saved[2].sizes()).to(saved[2].options());
-      bias_gradient = gradient.similarities.reshape(saved[3].sizes()).to(saved[3].options());
-    }
-    if (context->needs_input_grad(1)) key_gradient = gradient_of(problem, true, saved[1].size(0), SigmoidLoss{data(state->bias), nullptr, data(weight)}).rows;
-    return {query_gradient, key_gradient, scale_gradient, bias_gradient, Tensor()};
-  }
-
- private:
-  static Problem with(const SigmoidState& state, const Tensor& queries, const Tensor& keys) {
-    Problem full = state.problem;
-    full.queries = contiguous(queries);
-    full.keys = contiguous(keys);
-    return full;
+    const Gradients found = gradients_of(state->problem, saved[0], saved[1], context->needs_input_grad(0), context->needs_input_grad(1), [&](const PairTable::Tile& place) {
+      return SigmoidLoss{data(state->bias), data(weight) + place.query_begin};
+    });
+    const auto as = [](const Tensor& gradient, const Tensor& value) { return gradient.reshape(value.sizes()).to(value.options()); };
+    return {found.queries, found.keys, as(found.scale, saved[2]), as(found.similarities, saved[3]), Tensor()};
   }
 };
 
@@ -277,15 +309,7 @@ bool has_kernels(const SigmoidInput& input) { return fits(input.queries, input.k
 ContrastiveLosses tiled_contrastive(const ContrastiveInput& input) {
   check(input.pairs, input.queries, key_count(input), "tiled_contrastive");
   const c10::OptionalDeviceGuard guard(input.queries.device());
-  auto state = c10::make_intrusive<ContrastiveState>();
-  state->problem.rules = input.pairs;
-  state->queue = contiguous(input.queue);
-  state->alpha = input.soft.alpha;
-  state->both = input.both;
-  if (input.soft.alpha > 0) {
-    state->problem.teacher_queries = contiguous(input.soft.queries);
-    state->problem.teacher_keys = contiguous(input.soft.keys);
-  }
+  const auto state = c10::make_intrusive<ContrastiveState>(input);
   const variable_list losses = Contrastive::apply(input.queries, input.keys, input.temperature, state);
   return {losses[0], input.both ? losses[1] : Tensor()};
 }
@@ -293,9 +317,7 @@ ContrastiveLosses tiled_contrastive(const ContrastiveInput& input) {
 Tensor tiled_sigmoid(const SigmoidInput& input) {
   check(input.pairs, input.queries, input.keys.size(0), "tiled_sigmoid");
   const c10::OptionalDeviceGuard guard(input.queries.device());
-  auto state = c10::make_intrusive<SigmoidState>();
-  state->problem.rules = input.pairs;
-  return Sigmoid::apply(input.queries, input.keys, input.scale, input.bias, state);
+  return Sigmoid::apply(input.queries, input.keys, input.scale, input.bias, c10::make_intrusive<SigmoidState>(input));
 }
 
 }  // namespace fgvl::losses::cuda

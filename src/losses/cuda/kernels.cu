@@ -1,0 +1,2 @@
+#include "losses/cuda/device.cuh"
+#include "losses/cuda/launch.cuh"
