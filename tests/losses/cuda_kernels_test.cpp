@@ -196,8 +196,10 @@ TEST_CASE("cuda contrastive, emulated: only what needs a gradient gets one, and 
 
 TEST_CASE("cuda sigmoid, emulated: losses and gradients are those of the full matrix in float64", "[cuda]") {
   const test::GuardedMemory guards;
+  std::vector<Sizes> all = kSizes;
+  all.insert(all.end(), {{3, 2100, 4}, {700, 1100, 4}});  // in several tiles
   for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
-    for (const Sizes& sizes : kSizes) {
+    for (const Sizes& sizes : all) {
       for (const double scale : {10.0, 3000.0}) {
         CAPTURE(dtype, sizes.queries, sizes.keys, sizes.width, scale);
         SigmoidInput input{vectors(sizes.queries, sizes.width, 1, dtype), vectors(sizes.keys, sizes.width, 2, dtype), torch::tensor(scale, torch::kFloat32), torch::tensor(-10.0f), rules_of(sizes, 3)};
