@@ -122,18 +122,18 @@ std::function<double()> make_step(const Setting& setting, bool full) {
   });
 }
 
-/// N x N numbers that the full way holds at once when it holds most.
-std::int64_t matrices_of(const std::string& loss) {
-  if (loss == "softmax") return 4;  // logits and their logarithms of softmax, twice; in backward the latter with their gradients
-  if (loss == "sigmoid") return 6;  // logits, labels, their product, its exponentials for backward, the logarithm and its negative
-  return 19;                        // sides of intersection (2 x 2: before and after the clamp), intersection, union, IoU; corners and sides of the hull (4 x 2), hull, and what is taken from the IoU (3)
+/// Bytes that the full way holds at once when it holds most, for each element of N x N.
+std::int64_t bytes_of_pair(const Setting& setting) {
+  const auto element = static_cast<std::int64_t>(c10::elementSize(setting.dtype));
+  // Logits and their logarithms of softmax, twice; in backward the latter with their gradients. Of bfloat16 logits a float32 copy is there as well.
+  if (setting.loss == "softmax") return element == 4 ? 16 : 20;
+  if (setting.loss == "sigmoid") return 6 * element;  // logits, labels, their product, its exponentials for backward, the logarithm and its negative
+  return 41 * 4;                                      // measured at 1024 and 2048 boxes: what every operator of the overlap, and its backward pass, makes
 }
 
 std::int64_t computed_bytes(const Setting& setting) {
-  const std::int64_t features = setting.loss == "giou" ? 0 : 4 * setting.rows * setting.width;  // two scaled copies and two gradients
-  // Cross-entropies are of float32 whatever the rows are.
-  const auto bytes = static_cast<std::int64_t>(setting.loss == "sigmoid" ? c10::elementSize(setting.dtype) : sizeof(float));
-  return bytes * (matrices_of(setting.loss) * setting.rows * setting.rows + features);
+  const std::int64_t features = setting.loss == "giou" ? 0 : 4 * static_cast<std::int64_t>(sizeof(float)) * setting.rows * setting.width;  // two scaled copies and two gradients
+  return bytes_of_pair(setting) * setting.rows * setting.rows + features;
 }
 
 /// Bytes that /proc/self/status gives for "VmRSS" (now) or "VmHWM" (the largest so far).
