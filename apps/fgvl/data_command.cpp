@@ -27,13 +27,6 @@ struct Source {
   data::FoilRulesPtr rules;  ///< null: no foil is made
 };
 
-std::string kind_name(data::FoilKind kind) {
-  for (const auto& [known, name] : enum_names(kind)) {
-    if (known == kind) return std::string(name);
-  }
-  return "";
-}
-
 /// What the records of a stream hold, each counted once.
 struct Summary {
   std::int64_t records = 0, readable = 0, pictures = 0, regions = 0, texts = 0, texts_without_foil = 0;
@@ -74,7 +67,7 @@ class Show {
   void print_text(const data::SampleText& text) const {
     absl::PrintF("    %s \"%s\"\n", text.is_region ? absl::StrFormat("region [%.3f, %.3f, %.3f, %.3f]", text.box[0], text.box[1], text.box[2], text.box[3]) : std::string("picture"), text.text);
     absl::PrintF("      tokens: %s\n", tokens(text));
-    if (!text.foil.empty()) absl::PrintF("      foil (%s): \"%s\"\n", kind_name(text.foil_kind), text.foil);
+    if (!text.foil.empty()) absl::PrintF("      foil (%s): \"%s\"\n", config::name_of(text.foil_kind), text.foil);
   }
 
   /// Record `index` as the first epoch sees it: in the order of the file, without shuffling.
@@ -95,7 +88,7 @@ class Show {
     if (!arguments_.json) absl::PrintF("  %s (%s)\n", record.ok() ? record->key : absl::StrCat(index), stream.dataset->place(index));
     for (const data::SampleText& text : made.texts) {
       ordered_json one = {{"text", text.text}, {"is_region", text.is_region}, {"box", text.box}, {"tokens", tokens(text)}};
-      if (!text.foil.empty()) one["foil"] = {{"kind", kind_name(text.foil_kind)}, {"text", text.foil}};
+      if (!text.foil.empty()) one["foil"] = {{"kind", config::name_of(text.foil_kind)}, {"text", text.foil}};
       shown["texts"].push_back(std::move(one));
       if (!arguments_.json) print_text(text);
     }
@@ -169,7 +162,7 @@ class Show {
       }
     }
     ordered_json foils = ordered_json::object();
-    for (const auto& [kind, number] : sums.foils) foils[kind_name(kind)] = {{"foils", number}, {"texts", sums.texts_with.at(kind)}};
+    for (const auto& [kind, number] : sums.foils) foils[config::name_of(kind)] = {{"foils", number}, {"texts", sums.texts_with.at(kind)}};
     ordered_json result = {{"records", sums.records}, {"readable_records", sums.readable}, {"readable_pictures", sums.pictures}, {"regions", sums.regions}, {"texts", sums.texts},
                            {"foils", std::move(foils)}, {"texts_without_foil", source.stream.sample.foils ? ordered_json(sums.texts_without_foil) : ordered_json()}, {"skipped", sums.skipped}};
     if (!arguments_.json) print(sums, source, size);
@@ -184,7 +177,7 @@ class Show {
     if (!source.stream.sample.foils) {
       absl::PrintF("  foils: not asked for (foils: true)\n");
     } else {
-      for (const auto& [kind, number] : sums.foils) absl::PrintF("  %-10s %8d foils of %d texts\n", kind_name(kind), number, sums.texts_with.at(kind));
+      for (const auto& [kind, number] : sums.foils) absl::PrintF("  %-10s %8d foils of %d texts\n", config::name_of(kind), number, sums.texts_with.at(kind));
       absl::PrintF("  %-10s %8d texts\n", "no foil", sums.texts_without_foil);
     }
     for (const auto& [cause, number] : sums.skipped) absl::PrintF("  left out: %d %s\n", number, cause);

@@ -149,7 +149,7 @@ std::string Schedule::problem() const {
 
 void Schedule::visit(config::Visitor& visitor, const config::Range& range) {
   TORCH_INTERNAL_ASSERT(type_ != ScheduleType::kSequence, "a sequence of schedules has no place in a configuration file");
-  const std::string before = constant() ? "" : std::string(enum_names(type_)[static_cast<std::size_t>(type_)].second);
+  const std::string before = constant() ? "" : config::name_of(type_);
   std::vector<std::string> allowed;
   for (const auto& [type, name] : enum_names(type_)) allowed.emplace_back(name);
   std::string name = before;

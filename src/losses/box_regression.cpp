@@ -24,13 +24,6 @@ Tensor reference_giou_loss(const Tensor& predicted, const Tensor& target) {
   return 1 - (shared / unified - (hull - unified) / hull);
 }
 
-std::string_view name_of(BoxIou iou) {
-  for (const auto& [value, name] : enum_names(iou)) {
-    if (value == iou) return name;
-  }
-  return {};
-}
-
 class BoxRegressionTerm final : public LossTerm {
  public:
   explicit BoxRegressionTerm(const BoxRegressionOptions& options) : options_(options) {}
@@ -52,7 +45,7 @@ class BoxRegressionTerm final : public LossTerm {
 
  private:
   Loss parts(const Tensor& l1, const Tensor& iou, double count) const {
-    return Loss().part("l1", options_.l1_weight, l1, count).part(std::string(name_of(options_.iou)), options_.giou_weight, iou, count);
+    return Loss().part("l1", options_.l1_weight, l1, count).part(config::name_of(options_.iou), options_.giou_weight, iou, count);
   }
 
   /// X-VLM predicts a box for every row and takes out whole images afterwards: a reversed box in any row zeroes all GIoU, and a batch without a counted row is 0 / 0.
@@ -101,7 +94,7 @@ Tensor box_regression(const Tensor& predicted, const Tensor& target, const BoxRe
 
 LossTermPtr make_term(const BoxRegressionOptions& options, const FeatureSpec& spec) {
   require_fusion(spec, "box_regression");
-  TORCH_CHECK(!options.reference || options.iou == BoxIou::kGiou, "[box_regression] reference: X-VLM has GIoU alone, and iou is ", name_of(options.iou));
+  TORCH_CHECK(!options.reference || options.iou == BoxIou::kGiou, "[box_regression] reference: X-VLM has GIoU alone, and iou is ", config::name_of(options.iou));
   return std::make_shared<BoxRegressionTerm>(options);
 }
 

@@ -116,6 +116,11 @@ absl::StatusOr<Schedule> weight_of(const std::string& yaml) {
   return read_back->weight;
 }
 
+TEST_CASE("values of an enum have the names that they are written with", "[config]") {
+  CHECK(name_of(Colour::kBlue) == "blue");
+  CHECK(name_of(static_cast<Colour>(7)).empty());
+}
+
 TEST_CASE("a schedule is written as a number or as a map, and reads back from what is printed", "[config][schedule]") {
   const std::vector<std::pair<std::string, Schedule>> cases = {
       {"0.5", 0.5},

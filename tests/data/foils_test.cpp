@@ -450,7 +450,7 @@ TEST_CASE("on real annotations no foil equals a true text of its record, article
     }
     CHECK(delivered > 0);
   }
-  for (const auto& [kind, count] : counts) std::cout << "foils of kind " << enum_names(kind)[static_cast<std::size_t>(kind)].second << ": " << count << std::endl;
+  for (const auto& [kind, count] : counts) std::cout << "foils of kind " << config::name_of(kind) << ": " << count << std::endl;
   for (const FoilKind kind : {FoilKind::kRelation, FoilKind::kAttribute, FoilKind::kNumber, FoilKind::kNoun, FoilKind::kRole}) CHECK(counts[kind] > 0);
 }
 

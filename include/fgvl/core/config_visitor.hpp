@@ -29,6 +29,15 @@ using EnumNames = std::vector<std::pair<E, std::string_view>>;
 template <class E>
 concept NamedEnum = std::is_enum_v<E> && requires(E value) { { enum_names(value) } -> std::convertible_to<EnumNames<E>>; };
 
+/// The name of a value; empty for a value that has none.
+template <NamedEnum E>
+std::string name_of(E value) {
+  for (const auto& [known, name] : enum_names(value)) {
+    if (known == value) return std::string(name);
+  }
+  return "";
+}
+
 /// Closed interval of allowed numbers.
 struct Range {
   double min = -std::numeric_limits<double>::infinity();
@@ -71,12 +80,9 @@ class Visitor {
   template <NamedEnum E>
   void operator()(std::string_view key, E& value, std::string_view doc) {
     const EnumNames<E> names = enum_names(value);
-    std::string text;
+    std::string text = name_of(value);
     std::vector<std::string> allowed;
-    for (const auto& [candidate, name] : names) {
-      allowed.emplace_back(name);
-      if (candidate == value) text = std::string(name);
-    }
+    for (const auto& [candidate, name] : names) allowed.emplace_back(name);
     visit_choice(key, text, allowed, doc);
     for (const auto& [candidate, name] : names) {
       if (name == text) value = candidate;
