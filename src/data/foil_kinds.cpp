@@ -1,7 +1,5 @@
 #include "data/foil_kinds.hpp"
 
-#include <absl/strings/match.h>
-#include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 
@@ -24,7 +22,7 @@ std::vector<std::string> other_relations(const Sentence& sentence) {
     if (match.length == 0 || i == 0 || !sentence.words[i].joined || sentence.any_fixed(i, length) || !sentence.starts_noun_phrase(i + length)) continue;
     for (const ItemEntry& entry : *match.entries) {
       const Items& set = rules.relations[entry.set];
-      if (!sentence.may_follow(i - 1, set.not_after) || !sentence.is_of(i + length, set.of)) continue;
+      if (has_form(sentence.at(i - 1), set.not_after) || !sentence.is_of(i + length, set.of)) continue;
       for (std::size_t other = 0; other < set.items.size(); ++other) {
         if (other != entry.item) foils.push_back(sentence.edited({{i, length, set.items[other].front()}}));
       }
@@ -43,9 +41,9 @@ std::vector<std::string> other_attributes(const Sentence& sentence, const TrueTe
     const std::size_t next = i + length;
     const bool goes_on = sentence.is_joined(next);
     // "a red sits": a word that ends like a verb shows that the attribute was a noun.
-    const auto is_verb_like = [&](std::size_t j) { return absl::EndsWith(sentence.at(j), "s") && !absl::EndsWith(sentence.at(j), "ss") && !sentence.is_noun(j) && sentence.number_before(i) == Number::kSingular; };
+    const auto is_verb_like = [&](std::size_t j) { return has_form(sentence.at(j), rules.grammar.third_persons) && !sentence.is_noun(j) && sentence.number_before(i) == Number::kSingular; };
     const bool before_noun = goes_on && sentence.is_content(next) && !sentence.is_participle(next) && !is_verb_like(next);
-    const bool coordinated = goes_on && (sentence.at(next) == "and" || sentence.at(next) == "or") && sentence.is_joined(next + 1) && sentence.longest_match(next + 1, rules.attribute_phrases).length > 0;
+    const bool coordinated = goes_on && rules.conjunctions.count(sentence.at(next)) > 0 && sentence.is_joined(next + 1) && sentence.longest_match(next + 1, rules.attribute_phrases).length > 0;
     const bool behind_copula = i > 0 && sentence.words[i].joined && (rules.copulas.count(sentence.at(i - 1)) > 0 || rules.plural_copulas.count(sentence.at(i - 1)) > 0) && (!goes_on || !sentence.is_content(next));
     for (const ItemEntry& entry : *match.entries) {
       const Items& set = rules.attributes[entry.set];
@@ -69,9 +67,7 @@ std::optional<std::vector<Edit>> agreement(const Sentence& sentence, std::size_t
     if (word == (to_plural ? one : several)) return std::vector<Edit>{{behind, 1, to_plural ? several : one}};
     if (word == one || word == several) return std::nullopt;
   }
-  for (const char* verb : {"does", "do", "which", "who", "that", "it", "there", "he", "she", "they"}) {
-    if (word == verb) return std::nullopt;
-  }
+  if (rules.agreeing_behind.count(word) > 0) return std::nullopt;
   const auto relation = sentence.longest_match(behind, rules.role_phrases);
   const bool is_relation = relation.length > 0 && relation.entries->front() == Form::kPhrase;  // "left of"
   if (is_relation || rules.boundaries.count(word) > 0 || sentence.is_participle(behind)) return std::vector<Edit>{};
@@ -85,7 +81,7 @@ class NumberFoils {
   std::vector<std::string> made() {
     for (std::size_t i = 0; i < sentence_.words.size(); ++i) {
       if (sentence_.is_fixed[i] || !sentence_.is_joined(i + 1)) continue;
-      const bool article = sentence_.at(i) == "a" || sentence_.at(i) == "an";
+      const bool article = rules_.articles.count(sentence_.at(i)) > 0;
       const std::int64_t number = article ? 1 : sentence_.number_at(i);
       if (number == 0) continue;
       const bool after_determiner = i > 0 && sentence_.words[i].joined && (rules_.determiners.count(sentence_.at(i - 1)) > 0 || sentence_.is_number(i - 1));
@@ -143,10 +139,8 @@ class NumberFoils {
     if (!head || head->second.entries->front().plural) return;
     const std::string plural = in_other_number(head->first, head->second, true);
     auto follows = agreement(sentence_, head->first + head->second.length, true);
-    if (plural.empty() || !follows || (i > 0 && sentence_.at(i - 1) == "is")) return;
-    for (const char* pronoun : {"it", "its", "he", "his", "she", "her", "himself", "herself"}) {
-      if (sentence_.says(pronoun)) return;  // it would have to be "their"
-    }
+    if (plural.empty() || !follows || (i > 0 && rules_.agreeing_before.count(sentence_.at(i - 1)) > 0)) return;
+    if (sentence_.says_any(rules_.grammar.singular_pronouns)) return;  // "its" would have to be "their"
     const NounEntry& entry = head->second.entries->front();
     // "a dog" does not say that there is no second one: others must not speak of dogs, nor annotate two.
     const auto& plurals = rules_.nouns[entry.set].plurals[entry.item];
@@ -162,13 +156,10 @@ class NumberFoils {
   void from_several(std::size_t i, std::int64_t number, bool after_determiner) {
     const auto head = counted(i);
     // Of an unknown noun only that it is a plural must be seen.
-    const auto looks_plural = [&](std::size_t j) {
-      const std::string& word = sentence_.at(j);
-      return word.size() > 3 && absl::EndsWith(word, "s") && !absl::EndsWith(word, "ss") && !absl::EndsWith(word, "us") && !absl::EndsWith(word, "is");
-    };
+    const auto looks_plural = [&](std::size_t j) { return has_form(sentence_.at(j), rules_.grammar.plural_forms) || rules_.is_irregular_plural(sentence_.at(j)); };
     bool counts = head && sentence_.number_of(head->first, *head->second.entries) == Number::kPlural;
     if (!head && !sentence_.any_fixed(i, 2)) {
-      for (std::size_t j = i + 1; j < sentence_.words.size() && j < i + kFurthestHead && sentence_.words[j].joined && sentence_.is_content(j) && !counts; ++j) counts = looks_plural(j) || rules_.is_irregular_plural(sentence_.at(j));
+      for (std::size_t j = i + 1; j < sentence_.words.size() && j < i + kFurthestHead && sentence_.words[j].joined && sentence_.is_content(j) && !counts; ++j) counts = looks_plural(j);
     }
     if (!counts) return;
     const std::int64_t regions = head ? truth_.regions_naming(forms(head->second.entries->front())) : 0;
@@ -176,7 +167,7 @@ class NumberFoils {
     for (std::int64_t other = std::max<std::int64_t>(2, number - kNumberDistance); other <= std::min<std::int64_t>(number + kNumberDistance, static_cast<std::int64_t>(rules_.numbers.size())); ++other) {
       if (other != number && !is_true(other)) foils_.push_back(sentence_.edited({{i, 1, written(other, i)}}));
     }
-    if (!head || number - 1 > kNumberDistance || after_determiner || is_true(1) || sentence_.says("they") || sentence_.says("their") || sentence_.says("them")) return;
+    if (!head || number - 1 > kNumberDistance || after_determiner || is_true(1) || sentence_.says_any(rules_.grammar.plural_pronouns)) return;
     if (i > 0 && rules_.plural_copulas.count(sentence_.at(i - 1)) > 0) return;  // "there are"
     const std::string singular = in_other_number(head->first, head->second, false);
     auto follows = agreement(sentence_, head->first + head->second.length, false);
@@ -197,15 +188,13 @@ bool stands_alone(const Sentence& sentence, std::size_t i, std::size_t length) {
   if (sentence.any_fixed(i, length)) return false;
   if (sentence.is_joined(i + length) && sentence.is_noun(i + length)) return false;
   if (i == 0 || !sentence.words[i].joined) return true;
-  if (sentence.at(i - 1) == "to") return false;
+  if (sentence.rules.verb_markers.count(sentence.at(i - 1)) > 0) return false;
   for (std::size_t j = i; j-- > 0 && j + 4 > i;) {
     if (sentence.is_noun(j) && j + sentence.longest_match(j, sentence.rules.noun_phrases).length == i) return false;
     if (!sentence.words[j].joined) break;
   }
   return true;
 }
-
-bool follows_article(const Sentence& sentence, std::size_t i) { return i > 0 && sentence.words[i].joined && (sentence.at(i - 1) == "a" || sentence.at(i - 1) == "an"); }
 
 void add_noun_foils(const Sentence& sentence, const TrueTexts& truth, std::vector<std::string>& foils) {
   const Rules& rules = sentence.rules;
@@ -217,7 +206,7 @@ void add_noun_foils(const Sentence& sentence, const TrueTexts& truth, std::vecto
     if (number == Number::kUnknown) continue;
     for (const NounEntry& entry : *match.entries) {
       const Nouns& set = rules.nouns[entry.set];
-      if (std::any_of(set.not_with.begin(), set.not_with.end(), [&](const std::string& word) { return sentence.says(word); }) || (set.mass && follows_article(sentence, i))) continue;
+      if (std::any_of(set.not_with.begin(), set.not_with.end(), [&](const std::string& word) { return sentence.says(word); }) || (set.mass && sentence.follows_article(i))) continue;
       for (std::size_t other = 0; other < set.items.size(); ++other) {
         if (other == entry.item || is_said(set.items[other], sentence, truth) || is_said(set.plurals[other], sentence, truth)) continue;
         foils.push_back(sentence.edited({{i, length, (number == Number::kPlural ? set.plurals : set.items)[other].front()}}));
@@ -254,8 +243,8 @@ void add_label_foils(const Sentence& sentence, const TrueTexts& truth, std::vect
       if (!is_all) {
         // A word that the lexicon does not know must look like the name of one thing.
         const auto known = rules.noun_phrases.find(other.text), own = rules.noun_phrases.find(label.text);
-        const bool is_one = known != rules.noun_phrases.end() ? known->second.front().singular && !known->second.front().plural && !rules.nouns[known->second.front().set].mass : !absl::EndsWith(other.text, "s");
-        const bool was_one = own != rules.noun_phrases.end() ? own->second.front().singular && !own->second.front().plural && !rules.nouns[own->second.front().set].mass : !absl::EndsWith(label.text, "s");
+        const bool is_one = known != rules.noun_phrases.end() ? known->second.front().singular && !known->second.front().plural && !rules.nouns[known->second.front().set].mass : !has_form(other.text, rules.grammar.plural_suspects);
+        const bool was_one = own != rules.noun_phrases.end() ? own->second.front().singular && !own->second.front().plural && !rules.nouns[own->second.front().set].mass : !has_form(label.text, rules.grammar.plural_suspects);
         if (has_determiner(label.text) != has_determiner(other.text) || !is_one || !was_one) continue;
       }
       foils.push_back(sentence.edited({{i, length, other.text}}));
@@ -267,16 +256,16 @@ void add_label_foils(const Sentence& sentence, const TrueTexts& truth, std::vect
 std::vector<std::string> swapped_roles(const Sentence& sentence) {
   const Rules& rules = sentence.rules;
   const auto& words = sentence.words;
-  const bool there = words.size() > 2 && sentence.at(0) == "there" && (sentence.at(1) == "is" || sentence.at(1) == "are");
-  const auto left = sentence.noun_phrase(there ? 2 : 0);
+  const std::size_t opening = sentence.longest_match(0, rules.openings).length;
+  const auto left = sentence.noun_phrase(opening);
   if (!left) return {};
   std::size_t at = left->end;
-  bool agrees = there;  // both must have one number
+  bool agrees = opening > 0;  // both must have one number
   const auto here = [&](std::size_t i) { return sentence.is_joined(i); };
-  const bool copula = here(at) && (sentence.at(at) == "is" || sentence.at(at) == "are" || sentence.at(at) == "was" || sentence.at(at) == "were");
+  const bool copula = here(at) && rules.auxiliaries.count(sentence.at(at)) > 0;
   if (copula) ++at;
   const bool posture = here(at) && rules.postures.count(sentence.at(at)) > 0;
-  agrees = agrees || copula || (posture && absl::EndsWith(sentence.at(at), "s"));
+  agrees = agrees || copula || (posture && has_form(sentence.at(at), rules.grammar.third_persons));
   if (posture) ++at;
   if (!here(at)) return {};
   const auto match = sentence.longest_match(at, rules.role_phrases);
@@ -285,7 +274,7 @@ std::vector<std::string> swapped_roles(const Sentence& sentence) {
   if (posture && form != Form::kPhrase) return {};
   if (copula && (form == Form::kPlain || form == Form::kThirdPerson)) return {};
   at += match.length;
-  if (form == Form::kPast && here(at) && sentence.at(at) == "by") {
+  if (form == Form::kPast && here(at) && rules.agents.count(sentence.at(at)) > 0) {
     ++at;
   } else if (form == Form::kPast && copula) {
     return {};
@@ -293,7 +282,7 @@ std::vector<std::string> swapped_roles(const Sentence& sentence) {
   const auto right = here(at) ? sentence.noun_phrase(at) : std::nullopt;
   if (!right) return {};
   // "a tree branch" is no tree: what goes on behind the noun must be a participle, or no content at all.
-  if (here(right->end) && sentence.is_content(right->end) && !sentence.is_participle(right->end) && !absl::EndsWith(sentence.at(right->end), "ed")) return {};
+  if (here(right->end) && sentence.is_content(right->end) && !sentence.is_participle(right->end) && !has_form(sentence.at(right->end), rules.grammar.pasts)) return {};
   const bool known = left->number != Number::kUnknown && right->number != Number::kUnknown;
   const bool same = known && left->number == right->number;
   if (agrees && !same) return {};

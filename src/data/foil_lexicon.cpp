@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <set>
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
 #include <c10/util/Exception.h>
 
 #include "fgvl/core/config.hpp"
+#include "fgvl/core/glob.hpp"
 
 namespace fgvl::data {
 namespace {
@@ -22,12 +24,19 @@ bool is_phrase(const std::string& text) {
   return std::none_of(text.begin(), text.end(), [](char c) { return (c >= 'A' && c <= 'Z') || c == '|' || c == ',' || c == '.'; });
 }
 
-void check_phrases(config::Visitor& visitor, const char* key, const std::vector<std::string>& phrases, bool may_be_ending = false) {
-  for (const std::string& phrase : phrases) {
-    const bool ending = may_be_ending && phrase.size() > 1 && phrase[0] == '*';
-    visitor.check(is_phrase(ending ? phrase.substr(1) : phrase), absl::StrCat(key, ": \"", phrase, "\": expected lower-case words with single spaces between them"));
+void check_phrases(config::Visitor& visitor, const char* key, const std::vector<std::string>& phrases) {
+  for (const std::string& phrase : phrases) visitor.check(is_phrase(phrase), absl::StrCat(key, ": \"", phrase, "\": expected lower-case words with single spaces between them"));
+}
+
+void check_forms(config::Visitor& visitor, const char* key, const std::vector<std::string>& forms) {
+  for (const std::string& form : forms) {
+    const std::string word = form.substr(form[0] == '!' ? 1 : 0);
+    visitor.check(is_phrase(word) && word.find(' ') == std::string::npos, absl::StrCat(key, ": \"", form, "\": expected a lower-case word, \"*ing\" for an ending, or \"!*ss\" for one that is left out"));
   }
 }
+
+/// "*y": an ending, or "*" for all words.
+bool is_ending(const std::string& text) { return absl::StartsWith(text, "*") && (text.size() == 1 || is_phrase(text.substr(1))) && text.find('*', 1) == std::string::npos; }
 
 /// At least two items, of distinct words.
 void check_items(config::Visitor& visitor, const std::vector<std::string>& items) {
@@ -43,14 +52,20 @@ void check_items(config::Visitor& visitor, const std::vector<std::string>& items
 
 }  // namespace
 
+bool has_form(const std::string& word, const std::vector<std::string>& forms) {
+  const auto fits = [&](const std::string& form) { return form[0] != '!' && matches_glob(form, word); };
+  const auto left_out = [&](const std::string& form) { return form[0] == '!' && matches_glob(std::string_view(form).substr(1), word); };
+  return std::any_of(forms.begin(), forms.end(), fits) && std::none_of(forms.begin(), forms.end(), left_out);
+}
+
 std::vector<std::string> item_words(const std::string& item) { return absl::StrSplit(item, '|'); }
 
 void visit_fields(config::Visitor& visitor, WordSet& set) {
   visitor("words", set.words, "items that exclude one another; a|b: the same in other words");
   visitor("of", set.of, "only before a noun of these sets");
-  visitor("not_after", set.not_after, "words that may not stand before it");
+  visitor("not_after", set.not_after, "words, or forms of them, that may not stand before it");
   check_items(visitor, set.words);
-  check_phrases(visitor, "not_after", set.not_after, /*may_be_ending=*/true);
+  check_forms(visitor, "not_after", set.not_after);
   for (const std::string& noun : set.of) {
     visitor.check(std::find(set.known.begin(), set.known.end(), noun) != set.known.end(), absl::StrCat("of: there is no set of nouns named \"", noun, "\""));
   }
@@ -76,14 +91,32 @@ void visit_fields(config::Visitor& visitor, RoleWords& words) {
 }
 
 void visit_fields(config::Visitor& visitor, Grammar& grammar) {
+  visitor("articles", grammar.articles, "before a consonant and before a vowel; or none");
+  visitor.check(grammar.articles.empty() || grammar.articles.size() == 2, absl::StrCat("articles: expected two, the one before a consonant and the one before a vowel, or none, got ", grammar.articles.size()));
+  check_phrases(visitor, "articles", grammar.articles);
   for (const auto& [key, list, doc] : {std::tuple("determiners", &grammar.determiners, "start a noun phrase"), {"possessives", &grammar.possessives, "those of them that point back"}, {"singular", &grammar.singular, "determiners of one"},
-                                       {"plural", &grammar.plural, "determiners of several"}, {"boundaries", &grammar.boundaries, "words at which a noun phrase ends"},
-                                       {"modifiers", &grammar.modifiers, "adjectives that no set has"}, {"an_before", &grammar.an_before, "a vowel is heard"}, {"a_before", &grammar.a_before, "none is heard"}}) {
+                                       {"plural", &grammar.plural, "determiners of several"}, {"boundaries", &grammar.boundaries, "words at which a noun phrase ends"}, {"modifiers", &grammar.modifiers, "adjectives that no set has"},
+                                       {"conjunctions", &grammar.conjunctions, "between two attributes of one noun"}, {"auxiliaries", &grammar.auxiliaries, "may stand before a role"},
+                                       {"openings", &grammar.openings, "stay at the start when roles are swapped"}, {"agents", &grammar.agents, "behind a past form: who does it"},
+                                       {"verb_markers", &grammar.verb_markers, "the word behind is a verb"}, {"agreeing_before", &grammar.agreeing_before, "before a noun phrase, agree with its number"},
+                                       {"agreeing_behind", &grammar.agreeing_behind, "behind a noun phrase, agree with its number, or begin what does"}, {"singular_pronouns", &grammar.singular_pronouns, "point at one"},
+                                       {"plural_pronouns", &grammar.plural_pronouns, "point at several"}, {"an_before", &grammar.an_before, "a vowel is heard"}, {"a_before", &grammar.a_before, "none is heard"},
+                                       {"vowels", &grammar.vowels, "beginnings that are heard as vowels"}}) {
     visitor(key, *list, doc);
     check_phrases(visitor, key, *list);
   }
+  for (const auto& [key, list, doc] : {std::tuple("participles", &grammar.participles, "verbs that go on behind a noun"), {"pasts", &grammar.pasts, "past forms"}, {"third_persons", &grammar.third_persons, "verbs of one"},
+                                       {"genitives", &grammar.genitives, "nouns that own the next one"}, {"plural_forms", &grammar.plural_forms, "an unknown noun is a plural"},
+                                       {"plural_suspects", &grammar.plural_suspects, "an unknown noun may be a plural"}}) {
+    visitor(key, *list, doc);
+    check_forms(visitor, key, *list);
+  }
   visitor("copulas", grammar.copulas, "of one: of several");
   visitor("plurals", grammar.plurals, "irregular ones, singular: plural");
+  visitor("plural_endings", grammar.plural_endings, "of all other nouns, ending of one: of several; the first that fits");
+  for (const auto& [one, several] : grammar.plural_endings) {
+    visitor.check(is_ending(one) && is_ending(several), absl::StrCat("plural_endings: \"", one, ": ", several, "\": expected an ending on both sides, as in \"*y\": \"*ies\""));
+  }
 }
 
 void visit_fields(config::Visitor& visitor, FoilLexicon& lexicon) {

@@ -30,9 +30,15 @@ struct RoleWords {
 };
 void visit_fields(config::Visitor& visitor, RoleWords& words);
 
+/// The words and endings by which sentences are cut and mended.
 struct Grammar {
-  std::vector<std::string> determiners{}, possessives{}, singular{}, plural{}, boundaries{}, modifiers{}, an_before{}, a_before{};
-  std::vector<std::pair<std::string, std::string>> copulas{}, plurals{};  ///< of one -> of several
+  std::vector<std::string> articles{};  ///< before a consonant and before a vowel; or none
+  std::vector<std::string> determiners{}, possessives{}, singular{}, plural{}, boundaries{}, modifiers{}, conjunctions{}, auxiliaries{}, openings{}, agents{}, verb_markers{};
+  std::vector<std::string> agreeing_before{}, agreeing_behind{}, singular_pronouns{}, plural_pronouns{};
+  std::vector<std::string> participles{}, pasts{}, third_persons{}, genitives{}, plural_forms{}, plural_suspects{};  ///< forms of words, as has_form() reads them
+  std::vector<std::pair<std::string, std::string>> copulas{}, plurals{};                                             ///< of one -> of several
+  std::vector<std::pair<std::string, std::string>> plural_endings{};                                                 ///< "*y" -> "*ies"; the first that fits
+  std::vector<std::string> an_before{}, a_before{}, vowels{};
 };
 void visit_fields(config::Visitor& visitor, Grammar& grammar);
 
@@ -44,6 +50,9 @@ struct FoilLexicon {
   Grammar grammar{};
 };
 void visit_fields(config::Visitor& visitor, FoilLexicon& lexicon);
+
+/// Whether `word` fits one of `forms` ("*ing": this ending, "?": any one letter) and none of those that begin with "!".
+bool has_form(const std::string& word, const std::vector<std::string>& forms);
 
 /// The words of an item: "couch|sofa" -> couch, sofa.
 std::vector<std::string> item_words(const std::string& item);

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 
 namespace fgvl::data::foil {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 constexpr std::size_t kMostLabels = 1000;
 
 bool is_word_character(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || (c & 0x80) != 0; }
-bool is_vowel(char c) { return std::string_view("aeiou").find(c) != std::string_view::npos; }
 
 template <class Entry>
 void add_phrase(Phrases<Entry>& phrases, const std::string& phrase, Entry entry, std::size_t& longest) {
@@ -55,10 +55,10 @@ std::string spaced(const std::string& text) {
 bool holds(const std::string& spaced_text, const std::string& phrase) { return spaced_text.find(absl::StrCat(" ", phrase, " ")) != std::string::npos; }
 
 Rules::Rules(const FoilLexicon& lexicon, const std::vector<std::string>& label_texts)
-    : numbers(lexicon.numbers), determiners(set_of(lexicon.grammar.determiners)), possessives(set_of(lexicon.grammar.possessives)), singular(set_of(lexicon.grammar.singular)),
-      plural(set_of(lexicon.grammar.plural)), boundaries(set_of(lexicon.grammar.boundaries)), modifiers(set_of(lexicon.grammar.modifiers)), postures(set_of(lexicon.roles.postures)),
-      an_before(lexicon.grammar.an_before), a_before(lexicon.grammar.a_before), copulas(lexicon.grammar.copulas.begin(), lexicon.grammar.copulas.end()),
-      plurals(lexicon.grammar.plurals.begin(), lexicon.grammar.plurals.end()) {
+    : numbers(lexicon.numbers), grammar(lexicon.grammar), articles(set_of(grammar.articles)), determiners(set_of(grammar.determiners)), possessives(set_of(grammar.possessives)), singular(set_of(grammar.singular)),
+      plural(set_of(grammar.plural)), boundaries(set_of(grammar.boundaries)), modifiers(set_of(grammar.modifiers)), postures(set_of(lexicon.roles.postures)), conjunctions(set_of(grammar.conjunctions)),
+      auxiliaries(set_of(grammar.auxiliaries)), agents(set_of(grammar.agents)), verb_markers(set_of(grammar.verb_markers)), agreeing_before(set_of(grammar.agreeing_before)),
+      agreeing_behind(set_of(grammar.agreeing_behind)), copulas(grammar.copulas.begin(), grammar.copulas.end()), plurals(grammar.plurals.begin(), grammar.plurals.end()) {
   for (const auto& [one, several] : copulas) plural_copulas.insert(several);
   std::map<std::string, std::size_t> set_index;
   for (const auto& [name, set] : lexicon.nouns) {
@@ -94,6 +94,7 @@ Rules::Rules(const FoilLexicon& lexicon, const std::vector<std::string>& label_t
   }
   for (const std::string& relation : lexicon.roles.relations) add_phrase(role_phrases, relation, Form::kPhrase, longest);
   for (const std::string& phrase : lexicon.fixed) add_phrase(fixed, phrase, true, longest);
+  for (const std::string& phrase : grammar.openings) add_phrase(openings, phrase, true, longest);
   add_labels(label_texts);
 }
 
@@ -136,25 +137,21 @@ std::string Rules::plural_of(const std::string& phrase) const {
   const std::size_t space = phrase.rfind(' ');
   const std::string before = space == std::string::npos ? "" : phrase.substr(0, space + 1), word = phrase.substr(before.size());
   if (const auto irregular = plurals.find(word); irregular != plurals.end()) return before + irregular->second;
-  for (const auto& [one, several] : plurals) {  // "fireman", "policewoman"
-    if (one.size() > 2 && several != one && (one == "man" || one == "woman") && absl::EndsWith(word, one)) return absl::StrCat(before, word.substr(0, word.size() - one.size()), several);
+  for (const auto& [one, several] : grammar.plural_endings) {
+    const std::string ending = one.substr(1);
+    if (absl::EndsWith(word, ending)) return absl::StrCat(before, word.substr(0, word.size() - ending.size()), several.substr(1));
   }
-  for (const char* hiss : {"s", "x", "z", "ch", "sh"}) {
-    if (absl::EndsWith(word, hiss)) return absl::StrCat(before, word, "es");
-  }
-  if (word.size() > 1 && word.back() == 'y' && !is_vowel(word[word.size() - 2])) return absl::StrCat(before, word.substr(0, word.size() - 1), "ies");
-  return absl::StrCat(before, word, "s");
+  return phrase;
 }
 
-const char* Rules::article_before(const std::string& phrase) const {
+const std::string& Rules::article_before(const std::string& phrase) const {
   const std::string lower = lower_case(phrase);
-  const auto starts = [&](const std::vector<std::string>& words) {
+  const auto starts_with_word = [&](const std::vector<std::string>& words) {
     return std::any_of(words.begin(), words.end(), [&](const std::string& word) { return absl::StartsWith(lower, word) && (lower.size() == word.size() || !is_word_character(lower[word.size()])); });
   };
-  if (starts(an_before)) return "an";
-  if (starts(a_before)) return "a";
-  if (lower[0] == '8' || absl::StartsWith(lower, "11") || absl::StartsWith(lower, "18")) return "an";
-  return is_vowel(lower[0]) ? "an" : "a";
+  const auto starts_with_vowel = [&] { return std::any_of(grammar.vowels.begin(), grammar.vowels.end(), [&](const std::string& vowel) { return absl::StartsWith(lower, vowel); }); };
+  const bool is_vowel = starts_with_word(grammar.an_before) || (!starts_with_word(grammar.a_before) && starts_with_vowel());
+  return grammar.articles[is_vowel ? 1 : 0];
 }
 
 }  // namespace fgvl::data::foil

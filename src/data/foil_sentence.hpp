@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 
 #include "data/foil_lexicon.hpp"
@@ -90,7 +89,8 @@ struct Rules {
   Rules(const FoilLexicon& lexicon, const std::vector<std::string>& labels);
 
   std::string plural_of(const std::string& singular) const;
-  const char* article_before(const std::string& phrase) const;
+  /// The one of the two articles that stands before `phrase`.
+  const std::string& article_before(const std::string& phrase) const;
   void add_labels(const std::vector<std::string>& labels);
   bool is_irregular_plural(const std::string& word) const;
 
@@ -101,10 +101,10 @@ struct Rules {
   Phrases<NounEntry> noun_phrases;
   Phrases<std::size_t> label_phrases;  ///< indices into labels
   Phrases<Form> role_phrases;
-  Phrases<bool> fixed;
+  Phrases<bool> fixed, openings;
   std::vector<std::string> numbers;
-  std::unordered_set<std::string> determiners, possessives, singular, plural, boundaries, modifiers, postures;
-  std::vector<std::string> an_before, a_before;
+  Grammar grammar;
+  std::unordered_set<std::string> articles, determiners, possessives, singular, plural, boundaries, modifiers, postures, conjunctions, auxiliaries, agents, verb_markers, agreeing_before, agreeing_behind;
   std::unordered_map<std::string, std::string> copulas, plurals;  ///< of one -> of several
   std::unordered_set<std::string> plural_copulas;
   std::size_t longest = 1;  ///< phrase, in words
@@ -153,7 +153,8 @@ struct Sentence {
     return 0;
   }
   bool is_content(std::size_t i) const { return rules.boundaries.count(at(i)) == 0 && rules.determiners.count(at(i)) == 0 && !is_number(i); }
-  bool is_participle(std::size_t i) const { return at(i).size() > 4 && absl::EndsWith(at(i), "ing"); }
+  bool is_participle(std::size_t i) const { return has_form(at(i), rules.grammar.participles); }
+  bool follows_article(std::size_t i) const { return i > 0 && words[i].joined && rules.articles.count(at(i - 1)) > 0; }
   /// Whether a noun that the lexicon knows starts at word i.
   bool is_noun(std::size_t i) const { return i < words.size() && longest_match(i, rules.noun_phrases).length > 0; }
   bool is_modifier(std::size_t i) const { return rules.modifiers.count(at(i)) > 0 || longest_match(i, rules.attribute_phrases).length > 0 || is_noun(i); }
@@ -231,7 +232,7 @@ struct Sentence {
     if (behind_head) {
       phrase.end = *behind_head;
       phrase.number = number_of(phrase.head, *longest_match(phrase.head, rules.noun_phrases).entries);
-      if (phrase.end < words.size() && words[phrase.end].joined && absl::EndsWith(at(phrase.end), "'s")) return std::nullopt;
+      if (phrase.end < words.size() && words[phrase.end].joined && has_form(at(phrase.end), rules.grammar.genitives)) return std::nullopt;
       return phrase;
     }
     if (!has_determiner || content >= words.size() || !words[content].joined || !is_content(content) || is_modifier(content)) return std::nullopt;
@@ -241,11 +242,11 @@ struct Sentence {
     return phrase;
   }
 
-  /// The text with `edits`, in the order of their places; "a" or "an" before an edit follows its sound.
+  /// The text with `edits`, in the order of their places; an article before an edit follows its sound.
   std::string edited(std::vector<Edit> edits) const {
     std::vector<Edit> all;
     for (Edit& edit : edits) {
-      const bool has_article = edit.first > 0 && words[edit.first].joined && (at(edit.first - 1) == "a" || at(edit.first - 1) == "an") && (all.empty() || all.back().first != edit.first - 1);
+      const bool has_article = follows_article(edit.first) && (all.empty() || all.back().first != edit.first - 1);
       if (has_article) all.push_back({edit.first - 1, 1, rules.article_before(edit.text)});
       all.push_back(std::move(edit));
     }
@@ -264,8 +265,8 @@ struct Sentence {
   }
 
   bool says(const std::string& phrase) const { return holds(lower, phrase); }
-  bool may_follow(std::size_t i, const std::vector<std::string>& not_after) const {
-    return std::none_of(not_after.begin(), not_after.end(), [&](const std::string& word) { return word[0] == '*' ? absl::EndsWith(at(i), word.substr(1)) : at(i) == word; });
+  bool says_any(const std::vector<std::string>& phrases) const {
+    return std::any_of(phrases.begin(), phrases.end(), [&](const std::string& phrase) { return says(phrase); });
   }
 
   const Rules& rules;

@@ -265,7 +265,9 @@ TEST_CASE("a lexicon with mistakes is refused: file, line and key of each", "[fo
 attributes:
   texture: {words: [smooth, rough], of: [animals, bird]}
 relation: {}
-grammar: {copula: {is: are}}
+grammar: {copula: {is: are}, pronouns: [it],
+  articles: [the], pasts: ["a b"],
+  plural_endings: {y: ies}}
 )");
   const auto made = FoilRules::make({.lexicon = path});
   REQUIRE_FALSE(made.ok());
@@ -273,7 +275,8 @@ grammar: {copula: {is: are}}
   const std::string message(made.status().message());
   INFO(message);
   for (const char* expected : {":2: nouns.animals: words: \"Cat\"", ":3: nouns.birds: words: expected at least two items", ":4: nouns.fish: words: \"carp\" stands there twice", ":6: attributes.texture: of: there is no set of nouns named \"bird\"",
-                               ":7: relation: unknown key (did you mean \"relations\"?)", ":8: grammar.copula: unknown key (did you mean \"copulas\"?)"}) {
+                               ":7: relation: unknown key (did you mean \"relations\"?)", ":8: grammar.copula: unknown key (did you mean \"copulas\"?)", ":8: grammar.pronouns: unknown key", ":8: grammar: articles: expected two", ":8: grammar: pasts: \"a b\": expected a lower-case word",
+                               ":8: grammar: plural_endings: \"y: ies\": expected an ending on both sides"}) {
     CHECK_THAT(message, Catch::Contains(path + expected));
   }
   const auto missing = FoilRules::make({.lexicon = "/nowhere/lexicon.yaml"});
@@ -286,6 +289,54 @@ TEST_CASE("a set that is null in a lexicon of one's own is gone, and a new one i
   CHECK(foils_of("a red car", FoilKind::kAttribute, {}, with).empty());
   CHECK(foils_of("a rough red car", FoilKind::kAttribute, {}, with) == Texts{"a smooth red car"});
   CHECK(foils_of("a small car", FoilKind::kAttribute, {}, with) == Texts{"a large car"});
+}
+
+TEST_CASE("every word of the rules comes from the lexicon: one of another language makes foils of it", "[foils]") {
+  const auto german = rules({.lexicon = lexicon_file("german", R"(relations:
+  tiefe: {words: [hinter, vor]}
+attributes:
+  farben: {words: [rote|roter, graue, gelbe]}
+nouns:
+  tiere: {words: [katze, ziege, wal]}
+numbers: [eins, zwei, drei]
+roles: {verbs: [jagen|jagt|jagend|gejagt], relations: [hinter], postures: []}
+fixed: []
+grammar:
+  articles: [eine, eine]
+  determiners: [eine]
+  singular: [eine]
+  plural: []
+  boundaries: [und, hinter, vor, die, da, ist, von, zu]
+  conjunctions: [und]
+  copulas: {ist: sind}
+  auxiliaries: [ist]
+  openings: [da ist]
+  agents: [von]
+  verb_markers: [zu]
+  agreeing_before: [ist]
+  agreeing_behind: [die]
+  singular_pronouns: [ihr]
+  plural_pronouns: [ihnen]
+  plurals: {}
+  plural_endings: {"*e": "*en", "*": "*e"}
+)")});
+  const auto made = [&](const std::string& text, FoilKind kind) { return foils_of(text, kind, {}, german); };
+  CHECK(made("eine katze hinter eine ziege", FoilKind::kRelation) == Texts{"eine katze vor eine ziege"});
+  CHECK(made("da ist eine katze hinter eine ziege", FoilKind::kRole) == Texts{"da ist eine ziege hinter eine katze"});
+  CHECK(made("eine katze ist gejagt von eine ziege", FoilKind::kRole) == Texts{"eine ziege ist gejagt von eine katze"});
+  CHECK(made("eine katze is gejagt von eine ziege", FoilKind::kRole).empty());
+  CHECK(made("eine rote und graue katze", FoilKind::kAttribute) == Texts{"eine gelbe und graue katze", "eine rote und gelbe katze"});
+  CHECK(made("die katze ist rote", FoilKind::kAttribute) == Texts{"die katze ist graue", "die katze ist gelbe"});
+  CHECK(made("eine katze", FoilKind::kNoun) == Texts{"eine ziege", "eine wal"});
+  CHECK(made("zu katze", FoilKind::kNoun).empty());
+  CHECK(made("zwei wale", FoilKind::kNoun) == Texts{"zwei katzen", "zwei ziegen"});
+  CHECK(made("eine katze", FoilKind::kNumber) == Texts{"zwei katzen"});
+  CHECK(made("eine katze ist rote", FoilKind::kNumber) == Texts{"zwei katzen sind rote"});
+  CHECK(made("zwei katzen sind rote", FoilKind::kNumber) == Texts{"drei katzen sind rote", "eins katze ist rote"});
+  CHECK(made("eine katze vor its haus", FoilKind::kNumber) == Texts{"zwei katzen vor its haus"});
+  for (const char* text : {"eine katze vor ihr haus", "da ist eine katze", "eine katze die jagt"}) CHECK(made(text, FoilKind::kNumber).empty());
+  CHECK(made("zwei katzen vor them", FoilKind::kNumber) == Texts{"drei katzen vor them", "eins katze vor them"});
+  CHECK(made("zwei katzen vor ihnen", FoilKind::kNumber) == Texts{"drei katzen vor ihnen"});
 }
 
 TEST_CASE("draw_foil: kinds by their weights among those that a text yields, then each foil as likely", "[foils]") {
