@@ -195,9 +195,10 @@ absl::StatusOr<ExitCode> show(const Arguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(arguments.config, overrides));
   FGVL_ASSIGN_OR_RETURN(std::vector<data::Stream> streams, data::open_streams(config.data, config.data.split));
   FGVL_ASSIGN_OR_RETURN(const data::TextPipelinePtr texts, data::make_text_pipeline(config.data, streams));
+  FGVL_ASSIGN_OR_RETURN(const data::Implications implied, data::implied_texts(config.data.labels, *texts));
   std::vector<Source> sources;
   for (data::Stream& stream : streams) {
-    absl::StatusOr<data::FoilRulesPtr> rules = data::open_foil_rules(stream.sample, *stream.dataset, *texts);
+    absl::StatusOr<data::FoilRulesPtr> rules = data::open_foil_rules(stream.sample, *stream.dataset, *texts, implied);
     if (!rules.ok()) return annotate(rules.status(), absl::StrCat("data.streams.", stream.name, ".foil_rules.lexicon"));
     sources.push_back({std::move(stream), std::move(*rules)});
   }

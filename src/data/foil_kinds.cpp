@@ -8,9 +8,13 @@ namespace {
 
 constexpr std::int64_t kNumberDistance = 2;  // another number is at most this far away: the ones that are hard to tell
 
-/// Whether one of `phrases` is said, in the text itself or of the picture.
+/// Whether one of `phrases`, or what implies one, is said in the text itself or of the picture.
 bool is_said(const std::vector<std::string>& phrases, const Sentence& sentence, const TrueTexts& truth) {
-  return std::any_of(phrases.begin(), phrases.end(), [&](const std::string& phrase) { return sentence.says(phrase) || truth.says(phrase); });
+  const auto said = [&](const std::string& phrase) { return sentence.says(phrase) || truth.says(phrase); };
+  return std::any_of(phrases.begin(), phrases.end(), [&](const std::string& phrase) {
+    const auto cases = sentence.rules.implied_by.find(phrase);
+    return said(phrase) || (cases != sentence.rules.implied_by.end() && std::any_of(cases->second.begin(), cases->second.end(), said));
+  });
 }
 
 std::vector<std::string> other_relations(const Sentence& sentence) {
@@ -196,6 +200,14 @@ bool stands_alone(const Sentence& sentence, std::size_t i, std::size_t length) {
   return true;
 }
 
+/// Whether what bears one of `names` may bear one of `others`, because those imply it.
+bool may_be(const Rules& rules, const std::vector<std::string>& names, const std::vector<std::string>& others) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    const auto cases = rules.implied_by.find(name);
+    return cases != rules.implied_by.end() && std::any_of(others.begin(), others.end(), [&](const std::string& other) { return cases->second.count(other) > 0; });
+  });
+}
+
 void add_noun_foils(const Sentence& sentence, const TrueTexts& truth, std::vector<std::string>& foils) {
   const Rules& rules = sentence.rules;
   for (std::size_t i = 0, length = 1; i < sentence.words.size(); i += length) {
@@ -208,15 +220,15 @@ void add_noun_foils(const Sentence& sentence, const TrueTexts& truth, std::vecto
       const Nouns& set = rules.nouns[entry.set];
       if (std::any_of(set.not_with.begin(), set.not_with.end(), [&](const std::string& word) { return sentence.says(word); }) || (set.mass && sentence.follows_article(i))) continue;
       for (std::size_t other = 0; other < set.items.size(); ++other) {
-        if (other == entry.item || is_said(set.items[other], sentence, truth) || is_said(set.plurals[other], sentence, truth)) continue;
+        if (other == entry.item || is_said(set.items[other], sentence, truth) || is_said(set.plurals[other], sentence, truth) || may_be(rules, set.items[entry.item], set.items[other])) continue;
         foils.push_back(sentence.edited({{i, length, (number == Number::kPlural ? set.plurals : set.items)[other].front()}}));
       }
     }
   }
 }
 
-/// Whether a thing may bear both labels: the same item, one the name of the other's set, or one part of the other ("cell", "red cell").
-bool are_related(const Label& a, const Label& b) {
+/// Whether a thing may bear both labels: the same item, one the name of the other's set, one part of the other ("cell", "red cell"), or implied by the other.
+bool are_related(const Rules& rules, const Label& a, const Label& b) {
   if (holds(absl::StrCat(" ", a.text, " "), b.text) || holds(absl::StrCat(" ", b.text, " "), a.text)) return true;
   const auto names = [](const Label& name, const Label& other) {
     return std::any_of(name.named.begin(), name.named.end(), [&](std::size_t set) {
@@ -224,7 +236,7 @@ bool are_related(const Label& a, const Label& b) {
     });
   };
   const bool same = std::any_of(a.items.begin(), a.items.end(), [&](const auto& item) { return std::find(b.items.begin(), b.items.end(), item) != b.items.end(); });
-  return same || names(a, b) || names(b, a);
+  return same || names(a, b) || names(b, a) || may_be(rules, a.said_as, b.said_as) || may_be(rules, b.said_as, a.said_as);
 }
 
 void add_label_foils(const Sentence& sentence, const TrueTexts& truth, std::vector<std::string>& foils) {
@@ -239,7 +251,7 @@ void add_label_foils(const Sentence& sentence, const TrueTexts& truth, std::vect
     if (!is_all && !stands_alone(sentence, i, length)) continue;
     const Label& label = rules.labels[match.entries->front()];
     for (const Label& other : rules.labels) {
-      if (&other == &label || are_related(label, other) || is_said(other.said_as, sentence, truth)) continue;
+      if (&other == &label || are_related(rules, label, other) || is_said(other.said_as, sentence, truth)) continue;
       if (!is_all) {
         // A word that the lexicon does not know must look like the name of one thing.
         const auto known = rules.noun_phrases.find(other.text), own = rules.noun_phrases.find(label.text);

@@ -52,9 +52,11 @@ std::string spaced(const std::string& text) {
   return result;
 }
 
+std::string phrase_of(const std::string& text) { return std::string(absl::StripAsciiWhitespace(spaced(text))); }
+
 bool holds(const std::string& spaced_text, const std::string& phrase) { return spaced_text.find(absl::StrCat(" ", phrase, " ")) != std::string::npos; }
 
-Rules::Rules(const FoilLexicon& lexicon, const std::vector<std::string>& label_texts)
+Rules::Rules(const FoilLexicon& lexicon, const std::vector<std::string>& label_texts, const Implications& implied)
     : numbers(lexicon.numbers), grammar(lexicon.grammar), articles(set_of(grammar.articles)), determiners(set_of(grammar.determiners)), possessives(set_of(grammar.possessives)), singular(set_of(grammar.singular)),
       plural(set_of(grammar.plural)), boundaries(set_of(grammar.boundaries)), modifiers(set_of(grammar.modifiers)), postures(set_of(lexicon.roles.postures)), conjunctions(set_of(grammar.conjunctions)),
       auxiliaries(set_of(grammar.auxiliaries)), agents(set_of(grammar.agents)), verb_markers(set_of(grammar.verb_markers)), agreeing_before(set_of(grammar.agreeing_before)),
@@ -96,13 +98,17 @@ Rules::Rules(const FoilLexicon& lexicon, const std::vector<std::string>& label_t
   for (const std::string& phrase : lexicon.fixed) add_phrase(fixed, phrase, true, longest);
   for (const std::string& phrase : grammar.openings) add_phrase(openings, phrase, true, longest);
   add_labels(label_texts);
+  for (const auto& [text, also] : implied) {
+    const std::vector<std::string> said_as = described(phrase_of(text)).said_as;
+    implied_by[phrase_of(also)].insert(said_as.begin(), said_as.end());
+  }
 }
 
 /// The most frequent ones, ties in alphabetical order.
 void Rules::add_labels(const std::vector<std::string>& texts) {
   std::map<std::string, std::int64_t> counts;
   for (const std::string& text : texts) {
-    const std::string key = std::string(absl::StripAsciiWhitespace(spaced(text)));
+    const std::string key = phrase_of(text);
     if (!key.empty()) ++counts[key];
   }
   std::vector<std::pair<std::int64_t, std::string>> ranked;
@@ -110,23 +116,27 @@ void Rules::add_labels(const std::vector<std::string>& texts) {
   std::sort(ranked.begin(), ranked.end());
   if (ranked.size() > kMostLabels) ranked.resize(kMostLabels);
   for (const auto& [count, text] : ranked) {
-    Label label{text, {text, plural_of(text)}};
-    for (std::size_t set = 0; set < nouns.size(); ++set) {
-      const Nouns& known = nouns[set];
-      const bool is_name = std::find(known.names.begin(), known.names.end(), text) != known.names.end();
-      if (is_name) label.named.push_back(set);
-      for (std::size_t item = 0; item < known.items.size(); ++item) {
-        const bool is_item = std::find(known.items[item].begin(), known.items[item].end(), text) != known.items[item].end();
-        if (is_item) label.items.emplace_back(set, item);
-        if (!is_name && !is_item) continue;
-        // Everything that is a case of it says it too: "a man" says "person".
-        label.said_as.insert(label.said_as.end(), known.items[item].begin(), known.items[item].end());
-        label.said_as.insert(label.said_as.end(), known.plurals[item].begin(), known.plurals[item].end());
-      }
-    }
     add_phrase(label_phrases, text, labels.size(), longest);
-    labels.push_back(std::move(label));
+    labels.push_back(described(text));
   }
+}
+
+Label Rules::described(const std::string& text) const {
+  Label label{text, {text, plural_of(text)}};
+  for (std::size_t set = 0; set < nouns.size(); ++set) {
+    const Nouns& known = nouns[set];
+    const bool is_name = std::find(known.names.begin(), known.names.end(), text) != known.names.end();
+    if (is_name) label.named.push_back(set);
+    for (std::size_t item = 0; item < known.items.size(); ++item) {
+      const bool is_item = std::find(known.items[item].begin(), known.items[item].end(), text) != known.items[item].end();
+      if (is_item) label.items.emplace_back(set, item);
+      if (!is_name && !is_item) continue;
+      // Everything that is a case of it says it too: "a man" says "person".
+      label.said_as.insert(label.said_as.end(), known.items[item].begin(), known.items[item].end());
+      label.said_as.insert(label.said_as.end(), known.plurals[item].begin(), known.plurals[item].end());
+    }
+  }
+  return label;
 }
 
 bool Rules::is_irregular_plural(const std::string& word) const {

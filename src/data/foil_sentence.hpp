@@ -15,6 +15,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "data/foil_lexicon.hpp"
+#include "fgvl/data/foils.hpp"
 
 namespace fgvl::data::foil {
 
@@ -31,6 +32,8 @@ std::string lower_case(std::string_view text);
 std::vector<Word> words_of(const std::string& text);
 /// " word word ": what phrases are searched in.
 std::string spaced(const std::string& text);
+/// The words alone, with single spaces between them: what phrases are known by.
+std::string phrase_of(const std::string& text);
 /// Whether a text that spaced() made says a phrase.
 bool holds(const std::string& spaced_text, const std::string& phrase);
 
@@ -86,12 +89,13 @@ struct NounPhrase {
 
 /// What the lexicon and the labels say, by phrase.
 struct Rules {
-  Rules(const FoilLexicon& lexicon, const std::vector<std::string>& labels);
+  Rules(const FoilLexicon& lexicon, const std::vector<std::string>& labels, const Implications& implied);
 
   std::string plural_of(const std::string& singular) const;
   /// The one of the two articles that stands before `phrase`.
   const std::string& article_before(const std::string& phrase) const;
   void add_labels(const std::vector<std::string>& labels);
+  Label described(const std::string& text) const;
   bool is_irregular_plural(const std::string& word) const;
 
   std::vector<Items> relations, attributes;
@@ -100,6 +104,7 @@ struct Rules {
   Phrases<ItemEntry> relation_phrases, attribute_phrases;
   Phrases<NounEntry> noun_phrases;
   Phrases<std::size_t> label_phrases;  ///< indices into labels
+  std::unordered_map<std::string, std::unordered_set<std::string>> implied_by;  ///< phrase -> phrases of whatever it is true of too: vehicle -> truck, trucks
   Phrases<Form> role_phrases;
   Phrases<bool> fixed, openings;
   std::vector<std::string> numbers;

@@ -74,9 +74,9 @@ std::int64_t TrueTexts::regions_naming(const std::vector<std::string>& phrases) 
 FoilRules::FoilRules(FoilOptions options, std::unique_ptr<const Impl> impl) : options_(std::move(options)), impl_(std::move(impl)) {}
 FoilRules::~FoilRules() = default;
 
-absl::StatusOr<std::shared_ptr<const FoilRules>> FoilRules::make(const FoilOptions& options, const std::vector<std::string>& labels) {
+absl::StatusOr<std::shared_ptr<const FoilRules>> FoilRules::make(const FoilOptions& options, const std::vector<std::string>& labels, const Implications& implied) {
   FGVL_ASSIGN_OR_RETURN(const FoilLexicon lexicon, load_lexicon(options.lexicon));
-  return std::shared_ptr<const FoilRules>(new FoilRules(options, std::make_unique<const Impl>(lexicon, labels)));
+  return std::shared_ptr<const FoilRules>(new FoilRules(options, std::make_unique<const Impl>(lexicon, labels, implied)));
 }
 
 std::vector<Foil> FoilRules::foils(const std::string& prepared, FoilKind kind, const TrueTexts& truth) const {

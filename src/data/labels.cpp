@@ -60,30 +60,6 @@ absl::Status add_vocabulary(const LabelOptions& options, const TextPipeline& tex
   return absl::OkStatus();
 }
 
-absl::Status add_implied(const LabelOptions& options, const TextPipeline& texts, Labels& labels) {
-  std::unordered_map<std::string, std::string> parent_of;
-  std::vector<std::string> children;
-  for (const auto& [child, parent] : options.parents) {
-    FGVL_ASSIGN_OR_RETURN(const std::string from, prepared(child, "parents", texts));
-    FGVL_ASSIGN_OR_RETURN(const std::string to, prepared(parent, "parents", texts));
-    const auto [known, added] = parent_of.emplace(from, to);
-    if (!added && known->second != to) return wrong(absl::StrCat("parents: \"", from, "\" has two: \"", known->second, "\" and \"", to, "\""));
-    if (added) children.push_back(from);
-  }
-  std::vector<std::int64_t> pairs;
-  for (const std::string& child : children) {
-    std::vector<std::string> way = {child};
-    for (auto parent = parent_of.find(child); parent != parent_of.end(); parent = parent_of.find(way.back())) {
-      const bool seen = std::find(way.begin(), way.end(), parent->second) != way.end();
-      way.push_back(parent->second);
-      if (seen) return wrong(absl::StrCat("parents: ", absl::StrJoin(way, " -> "), " leads back to where it was"));
-      pairs.insert(pairs.end(), {text_key(child), text_key(parent->second)});
-    }
-  }
-  if (!pairs.empty()) labels.implied_keys = torch::tensor(pairs, torch::kLong).view({-1, 2});
-  return absl::OkStatus();
-}
-
 absl::Status add_weights(const LabelOptions& options, const TextPipeline& texts, Labels& labels) {
   for (const auto& [label, written] : options.weights) {
     FGVL_ASSIGN_OR_RETURN(const std::string text, prepared(label, "weights", texts));
@@ -157,11 +133,39 @@ absl::StatusOr<std::vector<std::string>> label_texts(const LabelOptions& options
   return texts;
 }
 
+absl::StatusOr<Implications> implied_texts(const LabelOptions& options, const TextPipeline& texts) {
+  std::unordered_map<std::string, std::string> parent_of;
+  std::vector<std::string> children;
+  for (const auto& [child, parent] : options.parents) {
+    FGVL_ASSIGN_OR_RETURN(const std::string from, prepared(child, "parents", texts));
+    FGVL_ASSIGN_OR_RETURN(const std::string to, prepared(parent, "parents", texts));
+    const auto [known, added] = parent_of.emplace(from, to);
+    if (!added && known->second != to) return wrong(absl::StrCat("parents: \"", from, "\" has two: \"", known->second, "\" and \"", to, "\""));
+    if (added) children.push_back(from);
+  }
+  Implications pairs;
+  for (const std::string& child : children) {
+    std::vector<std::string> way = {child};
+    for (auto parent = parent_of.find(child); parent != parent_of.end(); parent = parent_of.find(way.back())) {
+      const bool seen = std::find(way.begin(), way.end(), parent->second) != way.end();
+      way.push_back(parent->second);
+      if (seen) return wrong(absl::StrCat("parents: ", absl::StrJoin(way, " -> "), " leads back to where it was"));
+      pairs.emplace_back(child, parent->second);
+    }
+  }
+  return pairs;
+}
+
 absl::StatusOr<LabelsPtr> make_labels(const LabelOptions& options, const TextPipeline& texts, const std::vector<Stream>& streams) {
   if (!options.weights.empty() && options.inverse_frequency) return wrong("weights, inverse_frequency: only one of them can say what texts count");
   auto labels = std::make_shared<Labels>();
   FGVL_RETURN_IF_ERROR(add_vocabulary(options, texts, *labels));
-  FGVL_RETURN_IF_ERROR(add_implied(options, texts, *labels));
+  FGVL_ASSIGN_OR_RETURN(labels->implied, implied_texts(options, texts));
+  if (!labels->implied.empty()) {
+    std::vector<std::int64_t> keys;
+    for (const auto& [text, also] : labels->implied) keys.insert(keys.end(), {text_key(text), text_key(also)});
+    labels->implied_keys = torch::tensor(keys, torch::kLong).view({-1, 2});
+  }
   FGVL_RETURN_IF_ERROR(add_weights(options, texts, *labels));
   if (options.inverse_frequency) FGVL_RETURN_IF_ERROR(add_inverse_frequencies(texts, streams, *labels));
   if (!labels->key.defined() && !labels->implied_keys.defined() && !labels->weighted) return LabelsPtr();

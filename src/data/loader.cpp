@@ -225,7 +225,7 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams
   if (options.batch_size <= 0) return absl::InvalidArgumentError("loader: batch_size must be positive");
   std::vector<FoilRulesPtr> rules;
   for (const Stream& stream : streams) {
-    absl::StatusOr<FoilRulesPtr> opened = open_foil_rules(stream.sample, *stream.dataset, *texts);
+    absl::StatusOr<FoilRulesPtr> opened = open_foil_rules(stream.sample, *stream.dataset, *texts, labels ? labels->implied : Implications());
     if (!opened.ok()) return annotate(opened.status(), absl::StrCat("data.streams.", stream.name, ".foil_rules.lexicon"));
     rules.push_back(std::move(*opened));
   }

@@ -210,7 +210,7 @@ void visit_fields(config::Visitor& visitor, SampleOptions& options) {
   visitor("augment", options.augment, "random changes of the picture");
 }
 
-absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts) {
+absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts, const Implications& implied) {
   if (!options.foils || !options.foil_rules.makes_foils()) return FoilRulesPtr();
   std::vector<std::string> labels;
   if (options.foil_rules.own_labels && options.foil_rules.kinds.noun > 0 && !dataset.has_closed_texts()) {
@@ -222,7 +222,7 @@ absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const
       }
     }
   }
-  return FoilRules::make(options.foil_rules, labels);
+  return FoilRules::make(options.foil_rules, labels, implied);
 }
 
 TrueTexts true_texts(const Record& record, const TextPipeline& texts, std::int64_t region) {

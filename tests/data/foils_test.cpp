@@ -257,6 +257,27 @@ TEST_CASE("noun foils from a data set's labels: the labels are exchanged, unless
   CHECK(made("hound", {"hound", "puppy"}) == foils_of("hound", FoilKind::kNoun));
 }
 
+TEST_CASE("noun foils from a data set's labels: what one label implies is no foil of it, nor of whoever says it, and the other way round", "[foils]") {
+  const std::vector<std::string> labels = {"zorb", "small zorb thing", "oboe", "dax", "truck", "big load"};
+  const Implications implied = {{"zorb", "oboe"}, {"oboe", "dax"}, {"zorb", "dax"}, {"lorry", "big load"}};
+  const auto with = FoilRules::make({}, labels, implied).value();
+  const auto made = [&](const std::string& text, const TrueTexts& truth = {}) { return foils_of(text, FoilKind::kNoun, truth, with); };
+  CHECK(made("zorb") == Texts{"truck", "big load"});
+  CHECK(made("oboe") == Texts{"small zorb thing", "truck", "big load"});
+  CHECK(made("dax") == Texts{"small zorb thing", "truck", "big load"});
+  // The parent says nothing of a child, but may be it; a child that is said says its parents.
+  CHECK(made("big load", saying({"an oboe"})) == Texts{"zorb", "small zorb thing"});
+  CHECK(made("big load", saying({"a dax"})) == Texts{"zorb", "small zorb thing", "oboe"});
+  CHECK(made("big load", saying({"two zorbs"})) == Texts{"small zorb thing"});
+  // The lexicon's own words keep to it as well, and a lorry is its truck.
+  const auto cars = FoilRules::make({}, {}, {{"van", "car"}, {"bike", "vehicle"}}).value();
+  CHECK(foils_of("a car", FoilKind::kNoun, {}, cars).count("a van") == 0);
+  CHECK(foils_of("a van", FoilKind::kNoun, {}, cars).count("a car") == 0);
+  CHECK(foils_of("a car", FoilKind::kNoun, {}, cars).count("a bicycle") == 1);
+  CHECK(made("truck").count("big load") == 0);
+  CHECK(made("dax", saying({"a pickup"})) == Texts{"small zorb thing"});
+}
+
 TEST_CASE("a lexicon with mistakes is refused: file, line and key of each", "[foils]") {
   const std::string path = lexicon_file("mistakes", R"(nouns:
   animals: {words: [dog, Cat]}

@@ -121,6 +121,29 @@ TEST_CASE("labels: what cannot be meant is refused, and nothing said is nothing 
   CHECK(make_labels({}, *data.texts, data.streams).value() == nullptr);
 }
 
+TEST_CASE("labels: what a label implies is no foil of it, nor is it one of what it implies", "[labels][foils]") {
+  SampleOptions options;
+  options.captions_per_image = 0;
+  options.foils = true;
+  options.foil_rules.kinds = {.given = 0, .noun = 1};
+  const auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary({"zorb oboe dax quokka"})).value(), TextOptions{});
+  const std::vector<Stream> streams = {{"all", std::make_shared<Labelled>(std::vector<std::vector<std::string>>{{"zorb"}, {"oboe"}, {"dax"}, {"quokka"}}), 1.0, options}};
+  const auto foils_with = [&](const LabelOptions& known) {
+    ImageOptions image;
+    image.size = 8;
+    const auto loader = Loader::make(streams, image, texts, {.batch_size = 4, .workers = 0}, make_labels(known, *texts, streams).value()).value();
+    std::set<std::string> found;
+    for (int i = 0; i < 60; ++i) {
+      const RegionBatch batch = loader->next().value();
+      const auto word = [&](const Tensor& ids) { return texts->tokenizer().vocabulary()[static_cast<std::size_t>(ids[1].item<std::int64_t>())]; };
+      for (std::int64_t foil = 0; foil < batch.foil_ids.size(0); ++foil) found.insert(word(batch.text_ids[batch.foil_to_text[foil].item<std::int64_t>()]) + " " + word(batch.foil_ids[foil]));
+    }
+    return found;
+  };
+  CHECK(foils_with({}).size() == 12);  // each for any other
+  CHECK(foils_with({.parents = {{"Zorb", "oboe"}, {"oboe", "dax"}}}) == std::set<std::string>{"zorb quokka", "oboe quokka", "dax quokka", "quokka zorb", "quokka oboe", "quokka dax"});
+}
+
 TEST_CASE("labels: a configuration file names them, and a vocabulary made from the data knows their words", "[labels]") {
   auto document = config::Document::parse(R"(
 dataset: {type: synthetic, options: {scenes: 10}}

@@ -51,6 +51,9 @@ struct FoilOptions {
 };
 void visit_fields(config::Visitor& visitor, FoilOptions& options);
 
+/// Pairs of prepared texts: what is true of whatever the first is true of ("truck", "vehicle"). Chains are followed.
+using Implications = std::vector<std::pair<std::string, std::string>>;
+
 struct Foil {
   std::string text{};  ///< prepared, as the text that it was made from
   FoilKind kind = FoilKind::kGiven;
@@ -81,9 +84,10 @@ class TrueTexts {
 /// know that, it makes none. What no annotation mentions, no rule can know: a foil may happen to be true of a picture that is described sparsely.
 class FoilRules {
  public:
-  /// `labels`: prepared texts that are exchanged for one another (FoilOptions::own_labels); the 1000 most frequent ones are kept.
+  /// `labels`: prepared texts that are exchanged for one another (FoilOptions::own_labels); the 1000 most frequent ones are kept. Of two texts of which one implies the other, neither is the other's foil, and
+  /// whoever says the one that is implied by another is taken to say both.
   /// InvalidArgument names file, line and key of each mistake in the lexicon.
-  static absl::StatusOr<std::shared_ptr<const FoilRules>> make(const FoilOptions& options, const std::vector<std::string>& labels = {});
+  static absl::StatusOr<std::shared_ptr<const FoilRules>> make(const FoilOptions& options, const std::vector<std::string>& labels = {}, const Implications& implied = {});
 
   /// Every foil that the rules of `kind` make of a prepared text, in the order of its words and of the lexicon; none for kGiven.
   std::vector<Foil> foils(const std::string& prepared, FoilKind kind, const TrueTexts& truth) const;

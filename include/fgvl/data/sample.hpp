@@ -82,9 +82,9 @@ struct Sample {
 /// A foil is delivered only if the model can tell it from its text: its tokens differ, and it has no unknown token that the text has not.
 Sample make_sample(const Record& record, const SampleOptions& options, const ImageOptions& image, const TextPipeline& texts, const GeneratorKey& key, const FoilRules* rules = nullptr);
 
-/// The rules that `options` ask for, with the labels of `dataset` (which are read from all its records; generated datasets give none); null where no foil is to be made.
+/// The rules that `options` ask for, with the labels of `dataset` (which are read from all its records; generated datasets give none) and what they imply (data/labels.hpp); null where no foil is to be made.
 /// InvalidArgument for a lexicon with mistakes.
-absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts);
+absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts, const Implications& implied = {});
 
 /// What a record says of itself, prepared. `region`, an index: what is said of that region is what it says itself, what regions that overlap it say, and the captions; -1: everything.
 TrueTexts true_texts(const Record& record, const TextPipeline& texts, std::int64_t region = -1);
