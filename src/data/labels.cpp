@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <span>
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
@@ -83,7 +84,7 @@ absl::StatusOr<std::unordered_map<std::int64_t, double>> frequencies(const std::
       const absl::StatusOr<Record> record = stream.dataset->get(index);
       if (!record.ok()) continue;  // the loader skips and counts it
       for (const Region& region : record->regions) {
-        const std::vector<std::string> borne = stream.sample.labels_only ? std::vector<std::string>{region.label} : region.texts;
+        const std::span<const std::string> borne = region_texts(region, stream.sample);
         for (const std::string& text : borne) {
           if (const auto made = texts.prepare(text); made.ok()) counts[text_key(*made)] += 1.0 / static_cast<double>(borne.size());
         }

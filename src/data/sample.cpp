@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <span>
 
 #include <absl/strings/str_cat.h>
 #include <torch/torch.h>
@@ -108,9 +109,11 @@ absl::StatusOr<SampleText> make_text(const Source& source, FoilSource& foils, co
   return made;
 }
 
+/// Null where there is none. A label costs no random number.
 const std::string* chosen_text(const Region& region, const SampleOptions& options, Generator& generator) {
-  if (options.labels_only) return region.label.empty() ? nullptr : &region.label;
-  return region.texts.empty() ? nullptr : &generator.choose(region.texts);
+  const std::span<const std::string> texts = region_texts(region, options);
+  if (texts.empty()) return nullptr;
+  return options.labels_only ? &texts.front() : &generator.choose(region.texts);
 }
 
 /// The phrases of caption `index` that the view shows.
@@ -147,7 +150,8 @@ void add_regions(std::vector<Candidate> candidates, const SampleOptions& options
   // How many visible regions carry each text: a text that names two cannot be asked for one box.
   std::map<std::string, std::int64_t> carriers;
   for (const Candidate& candidate : candidates) {
-    std::vector<std::string> own = options.labels_only ? std::vector<std::string>{candidate.region->label} : candidate.region->texts;
+    const std::span<const std::string> all = region_texts(*candidate.region, options);
+    std::vector<std::string> own(all.begin(), all.end());
     std::sort(own.begin(), own.end());
     own.erase(std::unique(own.begin(), own.end()), own.end());
     for (const std::string& text : own) ++carriers[text];
@@ -208,6 +212,11 @@ void visit_fields(config::Visitor& visitor, SampleOptions& options) {
   visitor("labels_only", options.labels_only, "a region's label instead of its texts");
   visitor("position_tokens", options.position_tokens, "write boxes as position tokens: a region's behind its text, those of a caption's phrases behind each; needs data.tokenizer.options.position_tokens");
   visitor("augment", options.augment, "random changes of the picture");
+}
+
+std::span<const std::string> region_texts(const Region& region, const SampleOptions& options) {
+  if (!options.labels_only) return region.texts;
+  return {&region.label, region.label.empty() ? std::size_t{0} : 1};
 }
 
 absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts, const Implications& implied) {
@@ -285,7 +294,8 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
   if (options.max_regions > 0) {
     for (const Region& region : record.regions) {
       ++sample.regions_seen;
-      const bool has_text = options.labels_only ? !region.label.empty() : std::any_of(region.texts.begin(), region.texts.end(), [](const std::string& text) { return !text.empty(); });
+      const std::span<const std::string> texts_of = region_texts(region, options);
+      const bool has_text = std::any_of(texts_of.begin(), texts_of.end(), [](const std::string& text) { return !text.empty(); });
       const absl::StatusOr<PixelBox> box = usable_box(region.box, image->width, image->height);
       if (!has_text || !box.ok()) {
         const std::string cause = has_text ? std::string(box.status().message()) : "no_text";

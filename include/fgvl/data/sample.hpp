@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,9 @@ struct SampleOptions {
   AugmentOptions augment{};
 };
 void visit_fields(config::Visitor& visitor, SampleOptions& options);
+
+/// The texts of a region, of which a visit draws one: its own, or with `labels_only` its label, where it has one. They live as long as the region.
+std::span<const std::string> region_texts(const Region& region, const SampleOptions& options);
 
 /// One text of a sample, tokenised and masked.
 struct SampleText {
