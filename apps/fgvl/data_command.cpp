@@ -99,52 +99,19 @@ class Show {
     return shown;
   }
 
-  void count_text(const Source& source, const std::string& text, const std::string& given, const data::TrueTexts& truth, Summary& sums) const {
-    const auto prepared = texts_->prepare(text);
-    if (!prepared.ok()) {
-      ++sums.skipped["no_text"];
-      return;
-    }
-    ++sums.texts;
-    if (!source.stream.sample.foils) return;
-    std::map<data::FoilKind, std::int64_t> counts;
-    if (source.rules) {
-      for (const auto& [kind, foils] : source.rules->foils(*prepared, truth)) counts[kind] = static_cast<std::int64_t>(foils.size());
-    }
-    if (!given.empty() && source.stream.sample.foil_rules.kinds.given > 0) ++counts[data::FoilKind::kGiven];
-    for (const auto& [kind, number] : counts) {
-      sums.foils[kind] += number;
-      ++sums.texts_with[kind];
-    }
-    if (counts.empty()) ++sums.texts_without_foil;
-  }
-
   void count_record(const Source& source, const data::Record& record, Summary& sums) const {
-    const data::SampleOptions& options = source.stream.sample;
     ++sums.readable;
-    const absl::StatusOr<data::Image> image = data::record_image(record);
-    if (!image.ok()) {
-      ++sums.skipped["unreadable_image"];
-      return;
-    }
-    ++sums.pictures;
-    const bool makes = source.rules != nullptr;
-    if (options.captions_per_image > 0) {
-      const data::TrueTexts truth = makes ? data::true_texts(record, *texts_) : data::TrueTexts();
-      for (std::size_t i = 0; i < record.captions.size(); ++i) count_text(source, record.captions[i], i < record.caption_foils.size() ? record.caption_foils[i] : "", truth, sums);
-    }
-    if (options.max_regions == 0) return;
-    for (std::size_t i = 0; i < record.regions.size(); ++i) {
-      const data::Region& region = record.regions[i];
-      const absl::StatusOr<data::PixelBox> box = data::usable_box(region.box, image->width, image->height);
-      const std::vector<std::string> texts = !options.labels_only ? region.texts : region.label.empty() ? std::vector<std::string>() : std::vector<std::string>{region.label};
-      if (texts.empty() || !box.ok()) {
-        ++sums.skipped[texts.empty() ? "no_text" : std::string(box.status().message())];
-        continue;
+    const data::RecordSurvey survey = data::survey(record, source.stream.sample, *texts_, source.rules.get());
+    for (const data::Problem& problem : survey.problems) ++sums.skipped[problem.cause];
+    if (std::none_of(survey.problems.begin(), survey.problems.end(), [](const data::Problem& problem) { return problem.whole_record; })) ++sums.pictures;
+    sums.regions += survey.regions;
+    sums.texts += static_cast<std::int64_t>(survey.texts.size());
+    for (const data::TextFoils& text : survey.texts) {
+      for (const auto& [kind, foils] : text.foils) {
+        sums.foils[kind] += static_cast<std::int64_t>(foils.size());
+        ++sums.texts_with[kind];
       }
-      ++sums.regions;
-      const data::TrueTexts truth = makes ? data::true_texts(record, *texts_, static_cast<std::int64_t>(i)) : data::TrueTexts();
-      for (const std::string& text : texts) count_text(source, text, region.foils.empty() ? "" : region.foils.front(), truth, sums);
+      if (text.foils.empty() && source.stream.sample.foils) ++sums.texts_without_foil;
     }
   }
 
@@ -226,7 +193,7 @@ void add_data(CLI::App& app, Command& chosen) {
   command->add_option("OVERRIDES", arguments->overrides, "key.sub=value, over the file");
   command->footer(
       "A masked token is shown as <word as what the model sees instead>; boxes are (cx, cy, w, h) in units of the image side.\n"
-      "Foils: how many each rule can make, and of how many texts; a visit of the loader draws one a text.\n\n"
+      "Foils: how many of each kind can be delivered, and of how many texts; a visit of the loader draws one a text.\n\n"
       "  fgvl data show configs/bccd.yaml --root bccd\n  fgvl data show mine.yaml --scan all --json");
   command->callback([arguments, &chosen] { chosen = [arguments] { return show(*arguments); }; });
 }

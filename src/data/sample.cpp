@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 #include <span>
 
 #include <absl/strings/str_cat.h>
@@ -36,9 +37,9 @@ void jitter_colours(Tensor& image, const AugmentOptions& augment, const ImageOpt
 /// A text of a record.
 struct Source {
   const std::string& text;
-  std::vector<PlacedPhrase> phrases{};  ///< whose positions are written out
-  std::string given_foil{};             ///< the record's own; empty: none
-  const Region* region = nullptr;       ///< whose text it is; null: a caption
+  std::vector<PlacedPhrase> phrases{};      ///< whose positions are written out
+  std::vector<std::string> given_foils{};   ///< the record's own; empty: none
+  const Region* region = nullptr;           ///< whose text it is; null: a caption
 };
 
 /// Draws the foils of a record's texts, from random numbers of their own: a record's other draws do not depend on its foils.
@@ -50,20 +51,13 @@ class FoilSource {
     TORCH_CHECK(!options.foils || !options.foil_rules.makes_foils() || rules != nullptr, "[make_sample] rules: these options ask for foils that are made; pass what open_foil_rules gives");
   }
 
-  /// Gives `made`, whose text was `prepared`, its foil, if there is one. Of a text with position tokens only the record's own foil is delivered, with the same phrases at the same places, or left out where
-  /// they do not stand in it.
+  /// Gives `made`, whose text was `prepared`, its foil, if there is one.
   void add_foil(SampleText& made, const std::string& prepared, const Source& source) {
-    if (!options_.foils) return;
-    std::map<FoilKind, std::vector<Foil>> by_kind;
-    if (rules_ != nullptr && source.phrases.empty()) by_kind = rules_->foils(prepared, truth_of(source.region));
-    const std::vector<PlacedPhrase> in_foil = found_again(source.phrases, source.text, source.given_foil);
-    if (!source.given_foil.empty() && options_.foil_rules.kinds.given > 0 && in_foil.size() == source.phrases.size()) {
-      if (const auto foil = texts_.prepare(source.given_foil, in_foil); foil.ok() && *foil != prepared) by_kind[FoilKind::kGiven].push_back({*foil, FoilKind::kGiven});
-    }
+    std::map<FoilKind, std::vector<Foil>> by_kind = candidates(prepared, source);
     while (const std::optional<Foil> foil = draw_foil(by_kind, options_.foil_rules.kinds, generator_)) {
       std::string seen = as_seen(foil->text, view_);
       std::vector<std::int64_t> ids = texts_.encode(seen);
-      if (foil->kind == FoilKind::kGiven || can_be_told(ids, made.ids)) {
+      if (can_be_told(*foil, ids, made.ids)) {
         made.foil = std::move(seen);
         made.foil_kind = foil->kind;
         made.foil_ids = std::move(ids);
@@ -73,11 +67,37 @@ class FoilSource {
     }
   }
 
+  /// Every foil that add_foil may give a text whose tokens are `ids`.
+  std::map<FoilKind, std::vector<Foil>> deliverable(const std::string& prepared, const std::vector<std::int64_t>& ids, const Source& source) {
+    std::map<FoilKind, std::vector<Foil>> by_kind = candidates(prepared, source);
+    for (auto& [kind, foils] : by_kind) {
+      std::erase_if(foils, [&](const Foil& foil) { return !can_be_told(foil, texts_.encode(as_seen(foil.text, view_)), ids); });
+    }
+    std::erase_if(by_kind, [](const auto& kind) { return kind.second.empty(); });
+    return by_kind;
+  }
+
  private:
-  /// Texts are cut, and words may be unknown.
-  bool can_be_told(const std::vector<std::int64_t>& foil, const std::vector<std::int64_t>& text) const {
+  /// Of a text with position tokens only the record's own foils, with the same phrases at the same places, and without those in which they do not stand.
+  std::map<FoilKind, std::vector<Foil>> candidates(const std::string& prepared, const Source& source) {
+    std::map<FoilKind, std::vector<Foil>> by_kind;
+    if (!options_.foils) return by_kind;
+    if (rules_ != nullptr && source.phrases.empty()) by_kind = rules_->foils(prepared, truth_of(source.region));
+    if (options_.foil_rules.kinds.given <= 0) return by_kind;
+    std::set<std::string> known = {prepared};
+    for (const std::string& given : source.given_foils) {
+      if (given.empty()) continue;
+      const std::vector<PlacedPhrase> in_foil = found_again(source.phrases, source.text, given);
+      if (in_foil.size() != source.phrases.size()) continue;
+      if (const auto foil = texts_.prepare(given, in_foil); foil.ok() && known.insert(*foil).second) by_kind[FoilKind::kGiven].push_back({*foil, FoilKind::kGiven});
+    }
+    return by_kind;
+  }
+
+  /// Texts are cut, and words may be unknown. What the data themselves call a foil is one.
+  bool can_be_told(const Foil& foil, const std::vector<std::int64_t>& foil_ids, const std::vector<std::int64_t>& text_ids) const {
     const auto unknown = [&](const std::vector<std::int64_t>& ids) { return std::count(ids.begin(), ids.end(), texts_.tokenizer().unknown_id()); };
-    return foil != text && unknown(foil) <= unknown(text);
+    return foil.kind == FoilKind::kGiven || (foil_ids != text_ids && unknown(foil_ids) <= unknown(text_ids));
   }
 
   const TrueTexts& truth_of(const Region* region) {
@@ -96,16 +116,29 @@ class FoilSource {
   std::map<std::int64_t, TrueTexts> truth_;
 };
 
-/// Tokenised and masked, with the positions of its phrases written out.
-absl::StatusOr<SampleText> make_text(const Source& source, FoilSource& foils, const TextPipeline& texts, const View& view, Generator& generator) {
-  SampleText made;
+/// A text as the view shows it, tokenised, with the positions of its phrases written out; `prepared` as it was before the flips.
+struct SeenText {
+  std::string prepared, text;
+  std::vector<std::int64_t> ids;
+};
+absl::StatusOr<SeenText> seen_text(const Source& source, const TextPipeline& texts, const View& view) {
+  SeenText seen;
   // Words are swapped after preparation, which lower-cases: "Left" is as much a direction as "left".
-  FGVL_ASSIGN_OR_RETURN(const std::string prepared, texts.prepare(source.text, source.phrases));
-  made.text = as_seen(prepared, view);
-  made.ids = texts.encode(made.text);
-  if (made.ids.size() < 2) return absl::InvalidArgumentError("no token is left of the text");
+  FGVL_ASSIGN_OR_RETURN(seen.prepared, texts.prepare(source.text, source.phrases));
+  seen.text = as_seen(seen.prepared, view);
+  seen.ids = texts.encode(seen.text);
+  if (seen.ids.size() < 2) return absl::InvalidArgumentError("no token is left of the text");
+  return seen;
+}
+
+/// Masked, and with a foil.
+absl::StatusOr<SampleText> make_text(const Source& source, FoilSource& foils, const TextPipeline& texts, const View& view, Generator& generator) {
+  FGVL_ASSIGN_OR_RETURN(SeenText seen, seen_text(source, texts, view));
+  SampleText made;
+  made.text = std::move(seen.text);
+  made.ids = std::move(seen.ids);
   made.masked = texts.mask(made.ids, generator);
-  foils.add_foil(made, prepared, source);
+  foils.add_foil(made, seen.prepared, source);
   return made;
 }
 
@@ -114,6 +147,40 @@ const std::string* chosen_text(const Region& region, const SampleOptions& option
   const std::span<const std::string> texts = region_texts(region, options);
   if (texts.empty()) return nullptr;
   return options.labels_only ? &texts.front() : &generator.choose(region.texts);
+}
+
+/// The regions of a record that can be used, with the part of their boxes inside the picture; why others cannot goes to `problems`.
+UsableRegions usable_regions(const Record& record, const Image& image, const SampleOptions& options, std::vector<Problem>& problems) {
+  UsableRegions regions;
+  for (const Region& region : record.regions) {
+    const std::span<const std::string> texts = region_texts(region, options);
+    const bool has_text = std::any_of(texts.begin(), texts.end(), [](const std::string& text) { return !text.empty(); });
+    const absl::StatusOr<PixelBox> box = usable_box(region.box, image.width, image.height);
+    if (!has_text || !box.ok()) {
+      const std::string cause = has_text ? std::string(box.status().message()) : "no_text";
+      problems.push_back({cause, absl::StrCat("box [", region.box[0], ", ", region.box[1], ", ", region.box[2], ", ", region.box[3], "] of a picture of ", image.width, " x ", image.height)});
+      continue;
+    }
+    regions.emplace_back(*box, &region);
+  }
+  return regions;
+}
+
+Problem unreadable(const absl::Status& why) { return {"unreadable_image", std::string(why.message()), true}; }
+Problem no_text(const std::string& what, const absl::Status& why) { return {"no_text", absl::StrCat(what, ": ", why.message())}; }
+
+/// Caption `index`.
+Source caption_source(const Record& record, std::size_t index, std::vector<PlacedPhrase> phrases) {
+  Source source{record.captions[index], std::move(phrases)};
+  if (index < record.caption_foils.size() && !record.caption_foils[index].empty()) source.given_foils = {record.caption_foils[index]};
+  return source;
+}
+
+/// A text of a region, where the view shows it.
+Source region_source(const Candidate& candidate, const std::string& text, const SampleOptions& options, std::vector<std::string> given_foils) {
+  Source source{text, {}, std::move(given_foils), candidate.region};
+  if (options.position_tokens && !text.empty()) source.phrases.push_back({0, text.size(), candidate.corners});
+  return source;
 }
 
 /// The phrases of caption `index` that the view shows.
@@ -135,10 +202,9 @@ void add_captions(const Record& record, const Image& image, const SampleOptions&
   std::int64_t taken = 0;
   for (const std::size_t i : order) {
     if (taken >= options.captions_per_image) break;
-    const bool has_foil = options.foils && i < record.caption_foils.size();
-    absl::StatusOr<SampleText> text = make_text({record.captions[i], placed_phrases(record, i, image, options, view), has_foil ? record.caption_foils[i] : ""}, foils, texts, view, generator);
+    absl::StatusOr<SampleText> text = make_text(caption_source(record, i, placed_phrases(record, i, image, options, view)), foils, texts, view, generator);
     if (!text.ok()) {
-      sample.problems.push_back({"no_text", absl::StrCat("caption ", i, ": ", text.status().message())});
+      sample.problems.push_back(no_text(absl::StrCat("caption ", i), text.status()));
       continue;
     }
     sample.texts.push_back(std::move(*text));
@@ -164,12 +230,11 @@ void add_regions(std::vector<Candidate> candidates, const SampleOptions& options
     const std::string* text = chosen_text(*candidate.region, options, generator);
     if (text == nullptr) continue;
     if (options.max_regions_per_text > 0 && drawn[*text] >= options.max_regions_per_text) continue;
-    const std::string given = options.foils && !candidate.region->foils.empty() ? generator.choose(candidate.region->foils) : "";
-    std::vector<PlacedPhrase> phrases;
-    if (options.position_tokens && !text->empty()) phrases.push_back({0, text->size(), candidate.corners});
-    absl::StatusOr<SampleText> made = make_text({*text, std::move(phrases), given, candidate.region}, foils, texts, view, generator);
+    std::vector<std::string> given;
+    if (options.foils && !candidate.region->foils.empty()) given = {generator.choose(candidate.region->foils)};
+    absl::StatusOr<SampleText> made = make_text(region_source(candidate, *text, options, std::move(given)), foils, texts, view, generator);
     if (!made.ok()) {
-      sample.problems.push_back({"no_text", absl::StrCat("\"", *text, "\": ", made.status().message())});
+      sample.problems.push_back(no_text(absl::StrCat("\"", *text, "\""), made.status()));
       continue;
     }
     made->box = candidate.box;
@@ -234,6 +299,32 @@ absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const
   return FoilRules::make(options.foil_rules, labels, implied);
 }
 
+RecordSurvey survey(const Record& record, const SampleOptions& options, const TextPipeline& texts, const FoilRules* rules) {
+  RecordSurvey result;
+  const absl::StatusOr<Image> image = record_image(record);
+  if (!image.ok()) {
+    result.problems.push_back(unreadable(image.status()));
+    return result;
+  }
+  const View whole{0, 0, static_cast<double>(image->width), static_cast<double>(image->height)};
+  FoilSource foils(record, options, texts, whole, {}, rules);
+  const auto add = [&](const Source& source, const std::string& what) {
+    absl::StatusOr<SeenText> seen = seen_text(source, texts, whole);
+    if (seen.ok()) {
+      result.texts.push_back({seen->prepared, source.region != nullptr, foils.deliverable(seen->prepared, seen->ids, source)});
+    } else {
+      result.problems.push_back(no_text(what, seen.status()));
+    }
+  };
+  for (std::size_t i = 0; i < record.captions.size() && options.captions_per_image > 0; ++i) add(caption_source(record, i, placed_phrases(record, i, *image, options, whole)), absl::StrCat("caption ", i));
+  if (options.max_regions == 0) return result;
+  for (const Candidate& candidate : visible(usable_regions(record, *image, options, result.problems), whole, options.min_visible_fraction)) {
+    ++result.regions;
+    for (const std::string& text : region_texts(*candidate.region, options)) add(region_source(candidate, text, options, candidate.region->foils), absl::StrCat("\"", text, "\""));
+  }
+  return result;
+}
+
 TrueTexts true_texts(const Record& record, const TextPipeline& texts, std::int64_t region) {
   TrueTexts truth;
   const auto add = [&](const std::string& text, bool is_said, std::int64_t of) {
@@ -287,23 +378,13 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
   Sample sample;
   const absl::StatusOr<Image> image = record_image(record);
   if (!image.ok()) {
-    sample.problems.push_back({"unreadable_image", std::string(image.status().message()), true});
+    sample.problems.push_back(unreadable(image.status()));
     return sample;
   }
   UsableRegions regions;
   if (options.max_regions > 0) {
-    for (const Region& region : record.regions) {
-      ++sample.regions_seen;
-      const std::span<const std::string> texts_of = region_texts(region, options);
-      const bool has_text = std::any_of(texts_of.begin(), texts_of.end(), [](const std::string& text) { return !text.empty(); });
-      const absl::StatusOr<PixelBox> box = usable_box(region.box, image->width, image->height);
-      if (!has_text || !box.ok()) {
-        const std::string cause = has_text ? std::string(box.status().message()) : "no_text";
-        sample.problems.push_back({cause, absl::StrCat("box [", region.box[0], ", ", region.box[1], ", ", region.box[2], ", ", region.box[3], "] of a picture of ", image->width, " x ", image->height)});
-        continue;
-      }
-      regions.emplace_back(*box, &region);
-    }
+    sample.regions_seen = static_cast<std::int64_t>(record.regions.size());
+    regions = usable_regions(record, *image, options, sample.problems);
   }
   Generator generator({.seed = key.seed, .epoch = key.epoch, .sample = key.sample, .purpose = key.purpose});
   View view = choose_view(*image, regions, options.augment, generator);

@@ -435,6 +435,50 @@ TEST_CASE("foil_rules: a flip turns made foils with their texts", "[foils]") {
   CHECK(sample.texts[0].foil == "a red cup left of a plate");
 }
 
+TEST_CASE("survey: every foil that visits deliver, and no other, with and without position tokens", "[foils]") {
+  const auto words = build_vocabulary({"a red blue green cup plate left right of above two cups plates bowl"});
+  TextOptions text_options;
+  text_options.masking.probability = 0;
+  Record record = kitchen();
+  record.captions = {"a red cup left of a plate", "a red cup", "a blue plate right of a cup"};
+  record.caption_foils = {"a red cup above a plate", "A red cup!", "a green plate right of a cup"};
+  record.caption_phrases = {{{2, 9, {0, 0, 30, 30}}}, {}, {{2, 12, {34, 0, 64, 30}}}};
+  record.regions[0].texts = {"a red cup", "a cup"};
+  record.regions[0].foils = {"a red cup", "a green cup", "a blue cup", "a green cup", ""};
+  record.regions.push_back({{70, 0, 90, 30}, {"a bowl"}, "bowl", {"a plate"}});  // outside
+  using Delivered = std::set<std::pair<std::string, std::string>>;
+  for (const bool positions : {false, true}) {
+    for (const double given : {0.0, 1.0}) {
+      CAPTURE(positions, given);
+      const auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{.position_tokens = true}, words).value(), text_options);
+      SampleOptions options;
+      options.captions_per_image = 3;
+      options.foils = true;
+      options.position_tokens = positions;
+      options.foil_rules.kinds = {.given = given, .relation = 1, .attribute = 1, .number = 1, .noun = 1, .role = 1};
+      const FoilRulesPtr with = rules(options.foil_rules, {"cup", "plate"});
+      Delivered seen, surveyed;
+      for (std::uint64_t i = 0; i < 3000; ++i) {
+        for (const SampleText& text : make_sample(record, options, {.size = 8}, *texts, {.seed = 1, .sample = i, .purpose = "s"}, with.get()).texts) {
+          if (!text.foil.empty()) seen.emplace(text.text, config::name_of(text.foil_kind) + " " + text.foil);
+        }
+      }
+      const RecordSurvey all = survey(record, options, *texts, with.get());
+      for (const TextFoils& text : all.texts) {
+        for (const auto& [kind, foils] : text.foils) {
+          CHECK_FALSE(foils.empty());
+          for (const Foil& foil : foils) surveyed.emplace(text.text, config::name_of(kind) + " " + foil.text);
+        }
+      }
+      CHECK(surveyed == seen);
+      CHECK(all.texts.size() == 6);
+      CHECK(all.regions == 2);
+      REQUIRE(all.problems.size() == 1);
+      CHECK(all.problems[0].cause == "box_outside");
+    }
+  }
+}
+
 TEST_CASE("what a record says of a region: its own texts, those of regions that overlap it, and the captions", "[foils]") {
   const auto texts = pipeline({"a"});
   Record record = kitchen();

@@ -397,6 +397,18 @@ TEST_CASE("data show: samples and counts of the data, as text and as JSON, and c
   for (const auto& sample : stream["samples"]) {
     for (const auto& one : sample["texts"]) CHECK(one["box"].size() == 4);
   }
+  // Rules make foils of texts without position tokens only, and own labels are not exchanged for what they imply.
+  const auto counts = [&](const std::string& override, const std::string& stream_options) {
+    const Outcome shown = fgvl(folder, {"data", "show", "config.yaml", "--scan", "all", "--count", "0", "--json", override,
+                                        "data.streams={all: {captions_per_image: 0, " + stream_options + "foils: true, foil_rules: {kinds: {noun: 1}}}}"});
+    INFO(shown.output);
+    REQUIRE(shown.code == 0);
+    return nlohmann::json::parse(shown.output)["streams"][0]["summary"];
+  };
+  CHECK(counts("data.tokenizer.options.position_tokens=true", "position_tokens: true, ")["texts_without_foil"] == 11);
+  const auto free = counts("data.labels={}", "")["foils"]["noun"], implied = counts("data.labels.parents={dog: cat}", "")["foils"]["noun"];
+  CHECK((free["texts"] == 11 && implied["texts"] == 11));
+  CHECK(implied["foils"].get<int>() == free["foils"].get<int>() - 11);  // no cat for a dog, no dog for a cat
   const auto plain = nlohmann::json::parse(fgvl(folder, {"data", "show", "config.yaml", "--count", "0", "--json"}).output);
   CHECK(plain["streams"][0]["samples"].empty());
   CHECK(plain["streams"][0]["summary"]["texts_without_foil"].is_null());

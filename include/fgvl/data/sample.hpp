@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -89,6 +90,22 @@ Sample make_sample(const Record& record, const SampleOptions& options, const Ima
 /// The rules that `options` ask for, with the labels of `dataset` (which are read from all its records; generated datasets give none) and what they imply (data/labels.hpp); null where no foil is to be made.
 /// InvalidArgument for a lexicon with mistakes.
 absl::StatusOr<FoilRulesPtr> open_foil_rules(const SampleOptions& options, const Dataset& dataset, const TextPipeline& texts, const Implications& implied = {});
+
+/// A text, with every foil of it that a visit can deliver.
+struct TextFoils {
+  std::string text{};  ///< prepared, with its position tokens
+  bool is_region = false;
+  std::map<FoilKind, std::vector<Foil>> foils{};  ///< of the kinds that are drawn; empty: none, or none asked for
+};
+
+/// All that visits can draw from a record, seen whole and unflipped.
+struct RecordSurvey {
+  std::vector<TextFoils> texts{};  ///< captions, then the texts of regions
+  std::int64_t regions = 0;        ///< that can be used
+  std::vector<Problem> problems{};
+};
+/// `rules`: as make_sample. A problem concerns the whole record where its picture cannot be read.
+RecordSurvey survey(const Record& record, const SampleOptions& options, const TextPipeline& texts, const FoilRules* rules = nullptr);
 
 /// What a record says of itself, prepared. `region`, an index: what is said of that region is what it says itself, what regions that overlap it say, and the captions; -1: everything.
 TrueTexts true_texts(const Record& record, const TextPipeline& texts, std::int64_t region = -1);
