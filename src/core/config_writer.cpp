@@ -127,9 +127,10 @@ class MarkdownWriter final : public Visitor {
     return true;
   }
   void leave() override { path_.pop_back(); }
-  bool present(std::string_view key, bool now, std::string_view doc) override {
-    if (!now) row(key, "optional", "null", "", doc);
-    return now;
+  /// What is absent is described as well: its row comes next, then the defaults of its keys.
+  bool present(std::string_view, bool now, std::string_view) override {
+    absent_ = !now;
+    return true;
   }
   bool is_plain_number(std::string_view, bool now) override { return or_schedule_ = now; }
   std::vector<std::string> entry_names(const std::vector<std::string>& now) override { return now.empty() ? std::vector<std::string>{"<name>"} : now; }
@@ -144,13 +145,16 @@ class MarkdownWriter final : public Visitor {
   void row(std::string_view key, const char* type, const std::string& value, const std::string& allowed, std::string_view doc) {
     std::vector<std::string> path = path_;
     path.emplace_back(key);
+    const bool absent = std::exchange(absent_, false);
+    const std::string shown = absent ? "null" : value;
     const auto cell = [](const std::string& text) { return absl::StrReplaceAll(text, {{"|", "\\|"}, {"<", "&lt;"}}); };
-    absl::StrAppend(&text_, "| `", absl::StrJoin(path, "."), "` | ", type, " | ", value.empty() ? "" : absl::StrCat("`", cell(value), "`"), " | ", cell(allowed), " | ",
+    absl::StrAppend(&text_, "| `", absl::StrJoin(path, "."), "` | ", absent ? "optional " : "", type, " | ", shown.empty() ? "" : absl::StrCat("`", cell(shown), "`"), " | ", cell(allowed), " | ",
                     cell(std::string(doc)), " |\n");
   }
   std::string text_;
   std::vector<std::string> path_;
   bool or_schedule_ = false;  ///< the number that comes may be a schedule as well
+  bool absent_ = false;       ///< the value that comes is optional, and absent by default
 };
 
 }  // namespace

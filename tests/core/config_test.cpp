@@ -116,6 +116,27 @@ absl::StatusOr<Schedule> weight_of(const std::string& yaml) {
   return read_back->weight;
 }
 
+struct Switchable {
+  std::optional<Inner> inner{};
+  std::optional<double> share{}, given = 0.5;
+};
+void visit_fields(Visitor& visitor, Switchable& options) {
+  visitor("inner", options.inner, "a part");
+  visitor("share", options.share, "of it", kFraction);
+  visitor("given", options.given, "that is there");
+}
+
+TEST_CASE("the reference describes what is absent by default, key by key", "[config]") {
+  CHECK(to_markdown([](Visitor& visitor) { Switchable options; visit_fields(visitor, options); }) == R"(| key | type | default | allowed | meaning |
+|---|---|---|---|---|
+| `inner` | optional group | `null` |  | a part |
+| `inner.rate` | number | `0.5` | [0, 1] | a share |
+| `inner.count` | integer | `3` | [1, 10] | how many |
+| `share` | optional number | `null` | [0, 1] | of it |
+| `given` | number | `0.5` |  | that is there |
+)");
+}
+
 TEST_CASE("values of an enum have the names that they are written with", "[config]") {
   CHECK(name_of(Colour::kBlue) == "blue");
   CHECK(name_of(static_cast<Colour>(7)).empty());

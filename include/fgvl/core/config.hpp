@@ -52,7 +52,8 @@ std::string to_yaml(T value) {
   return to_yaml([&](Visitor& visitor) { visit_fields(visitor, value); });
 }
 
-/// The configuration reference as a Markdown table: key, type, default, allowed values, meaning.
+/// The configuration reference as a Markdown table: key, type, default, allowed values, meaning. Of an optional value that is absent the keys follow with the defaults that they have once it is there; the visited
+/// value holds them afterwards.
 std::string to_markdown(absl::FunctionRef<void(Visitor&)> visit);
 
 }  // namespace fgvl::config
