@@ -218,8 +218,9 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::make(std::vector<Stream> streams
   // Between two corners of all weights none begins or ends, so that where all are 0 between them all are 0 at the first as well.
   for (const Stream& corners : streams) {
     for (const std::int64_t step : corners.weight.corners()) {
+      if (options.steps > 0 && step >= options.steps) continue;
       if (std::any_of(streams.begin(), streams.end(), [&](const Stream& stream) { return stream.weight.at(step) > 0; })) continue;
-      return absl::InvalidArgumentError(absl::StrCat("data.streams: at step ", step, " no stream has a weight above 0"));
+      return absl::InvalidArgumentError(absl::StrCat("data.streams: at step ", step, " no stream has a weight above 0, so that there is nothing to train on; raise one there (data.streams.<name>.weight, or stages.<name>.streams), or let the run end before (train.steps)"));
     }
   }
   if (options.batch_size <= 0) return absl::InvalidArgumentError("loader: batch_size must be positive");

@@ -75,6 +75,7 @@ struct Trainer::Impl {
     FGVL_ASSIGN_OR_RETURN(texts, data::make_text_pipeline(config.data, streams));
     config.data.loader.seed = seed;
     config.data.loader.batches_per_step = config.train.accumulate;
+    config.data.loader.steps = config.train.steps;
     if (const std::string wrong = stages_problem(config); !wrong.empty()) return absl::InvalidArgumentError(wrong);
     stages = Stages(config);
     for (data::Stream& stream : streams) stream.weight = stages.stream_weight(stream.name, stream.weight);

@@ -199,14 +199,18 @@ TEST_CASE("streams whose weights change: the same batches for any number of thre
 }
 
 TEST_CASE("streams whose weights change: steps without any stream are refused at the start", "[loader]") {
-  const auto refused = [](const Schedule& first, const Schedule& second) {
+  const auto refused = [](const Schedule& first, const Schedule& second, std::int64_t steps = 0) {
     const DatasetPtr scenes = open_dataset(SyntheticOptions{.scenes = 5}, {}).value();
     auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary({})).value(), TextOptions{});
-    return std::string(Loader::make({{"first", scenes, first, {}}, {"second", scenes, second, {}}}, {}, texts, {}).status().message());
+    return std::string(Loader::make({{"first", scenes, first, {}}, {"second", scenes, second, {}}}, {}, texts, {.steps = steps}).status().message());
   };
   CHECK_THAT(refused(Schedule::step({{0, 5}, {1, 0}}), Schedule::linear({.from = 0, .to = 1, .steps = 5, .start = 7})), Catch::Contains("at step 5 no stream has a weight above 0"));
   CHECK_THAT(refused(1.0, 0.0), Catch::Contains("stream \"second\"") && Catch::Contains("positive at some step"));
   CHECK(refused(Schedule::linear({.from = 1, .to = 0, .steps = 5}), Schedule::linear({.from = 0, .to = 1, .steps = 5})).empty());
+  // A run that ends before has steps 0 to 4.
+  const Schedule ends = Schedule::step({{0, 5}, {1, 0}}), fades = Schedule::linear({.from = 1, .to = 0, .steps = 5});
+  CHECK(refused(ends, fades, 5).empty());
+  CHECK_THAT(refused(ends, fades, 6), Catch::Contains("at step 5") && Catch::Contains("train.steps"));
 }
 
 TEST_CASE("too many skipped records stop the run with exit code 3 and say why", "[loader]") {

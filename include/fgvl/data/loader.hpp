@@ -29,6 +29,7 @@ struct LoaderOptions {
   std::int64_t workers = 1;      ///< threads; the batches are the same for any number. 0: load in the calling thread
   std::int64_t prefetch = 4;     ///< batches made ahead
   std::int64_t batches_per_step = 1;  ///< batches of one optimizer step, for weights that change: batch n belongs to step n / this
+  std::int64_t steps = 0;             ///< optimizer steps of the run: what weights are from there on does not matter; 0: without end
   std::uint64_t seed = 0;
   bool shuffle = true;
   Mix mix = Mix::kBatches;
@@ -58,7 +59,7 @@ using LabelsPtr = std::shared_ptr<const Labels>;
 /// Threads are inside. Not thread-safe itself.
 class Loader {
  public:
-  /// Fails for no stream, an empty dataset, a stream that never has a weight, and steps at which no stream has one. `labels` (data/labels.hpp) add to every batch what is known of its texts; null: nothing.
+  /// Fails for no stream, an empty dataset, a stream that never has a weight, and steps (before LoaderOptions::steps) at which no stream has one. `labels` (data/labels.hpp) add to every batch what is known of its texts; null: nothing.
   static absl::StatusOr<std::unique_ptr<Loader>> make(std::vector<Stream> streams, const ImageOptions& image, TextPipelinePtr texts, const LoaderOptions& options, LabelsPtr labels = nullptr);
   ~Loader();
 
