@@ -23,6 +23,9 @@ void add_convert(CLI::App& app, Command& chosen);
 void add_import(CLI::App& app, Command& chosen);
 void add_config_reference(CLI::App& app, Command& chosen);
 
+/// For options that are whole numbers of at least `least`.
+CLI::Validator at_least(std::int64_t least);
+
 /// Everything that a configuration file of this program may name.
 train::RunRegistries registries();
 

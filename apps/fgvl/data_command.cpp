@@ -187,7 +187,7 @@ void add_data(CLI::App& app, Command& chosen) {
   CLI::App* command = data->add_subcommand("show", "A few samples as the model will see them, and what the records hold: regions, texts, foils of each kind, what is left out and why");
   command->add_option("CONFIG", arguments->config, "YAML file; its data section is read")->required();
   command->add_option("--root", arguments->root, "Folder of the data (data.root)");
-  command->add_option("--count", arguments->count, "Samples of each stream to show, from its first record on (default: 3)")->check(CLI::NonNegativeNumber);
+  command->add_option("--count", arguments->count, "Samples of each stream to show, from its first record on (default: 3)")->check(at_least(0));
   command->add_option("--scan", arguments->scan, "Records of each stream to count, from the first one on, or `all` (default: 100)")->check(CLI::Validator(check_scan, "NUMBER|all"));
   command->add_flag("--json", arguments->json, "Print one JSON value instead");
   command->add_option("OVERRIDES", arguments->overrides, "key.sub=value, over the file");

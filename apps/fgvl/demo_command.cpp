@@ -197,8 +197,8 @@ void add_demo(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("demo", "Train three small models on generated scenes and write a report");
   command->add_option("--out", arguments->out, "Folder (default: runs/demo)");
-  command->add_option("--seed", arguments->seed, "Of weights, order, masking and negatives; the scenes are the same for every seed")->check(CLI::NonNegativeNumber);
-  command->add_option("--steps", arguments->steps, "Steps of every arm (default: as in configs/demo.yaml)")->check(CLI::PositiveNumber);
+  command->add_option("--seed", arguments->seed, "Of weights, order, masking and negatives; the scenes are the same for every seed")->check(at_least(0));
+  command->add_option("--steps", arguments->steps, "Steps of every arm (default: as in configs/demo.yaml)")->check(at_least(1));
   command->callback([arguments, &chosen] { chosen = [arguments] { return demo(*arguments); }; });
 }
 

@@ -89,7 +89,7 @@ void add_inference_arguments(CLI::App& command, InferenceArguments& arguments) {
   command.add_option("--images", arguments.images, "JPEG, PNG or folder, once each: --images a.jpg --images folder")->allow_extra_args(false);
   command.add_option("--texts", arguments.texts_file, "File with one text a line, read before every TEXT");
   command.add_option("--json", arguments.json, "Write the answer as JSON to this file; - writes it to standard output instead of text");
-  command.add_option("--batch-size", arguments.options.batch_size, "Pictures, texts or pairs computed at once (default: 32)")->check(CLI::PositiveNumber);
+  command.add_option("--batch-size", arguments.options.batch_size, "Pictures, texts or pairs computed at once (default: 32)")->check(at_least(1));
   command.add_option("--device", arguments.device, "auto, cpu, cuda or cuda:N (default: the run's)");
   command.add_option("--contrast", arguments.options.contrast, "Contrastive loss of the run that is used (default: its first)");
   command.add_option("--matching", arguments.options.matching, "Matching loss of the run that is used (default: its first)");

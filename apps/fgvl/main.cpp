@@ -3,6 +3,8 @@
 #include <exception>
 #include <filesystem>
 
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <c10/util/Exception.h>
 #include <sys/prctl.h>
@@ -19,6 +21,14 @@ train::RunRegistries registries() {
   train::RunRegistries all;
   all.probes = eval::builtin_probes();
   return all;
+}
+
+CLI::Validator at_least(std::int64_t least) {
+  const auto check = [least](const std::string& text) {
+    std::int64_t number = 0;
+    return absl::SimpleAtoi(text, &number) && number >= least ? std::string() : absl::StrCat("expected a whole number of at least ", least, ", got \"", text, "\"");
+  };
+  return CLI::Validator(check, absl::StrCat(">=", least));
 }
 
 absl::StatusOr<train::RunConfig> read_config(const std::string& path, const std::vector<std::string>& overrides) {

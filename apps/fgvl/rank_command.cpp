@@ -58,7 +58,7 @@ void add_rank(CLI::App& app, Command& chosen) {
   add_inference_arguments(*command, arguments->inference);
   command->add_option("--ranked", arguments->ranked, "texts: for every picture its best texts; images: for every text its best pictures (default: images with --images, else texts)")
       ->check(CLI::IsMember({"texts", "images"}));
-  command->add_option("--top-k", arguments->options.top_k, "Kept by ITC (fast), then ordered by ITM (exact); 0: all (default: 16)")->check(CLI::NonNegativeNumber);
+  command->add_option("--top-k", arguments->options.top_k, "Kept by ITC (fast), then ordered by ITM (exact); 0: all (default: 16)")->check(at_least(0));
   command->footer(
       "  fgvl rank runs/mine picture.jpg --texts texts.txt          the best texts for a picture\n"
       "  fgvl rank runs/mine --images pictures/ \"a red cup\"         the best pictures for a text\n"

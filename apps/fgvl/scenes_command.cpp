@@ -44,7 +44,7 @@ void add_scenes(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("scenes", "Write generated scenes as pictures, to try a model trained on them (configs/demo.yaml)");
   command->add_option("FOLDER", arguments->folder, "Where scene_<n>.png and captions.txt (one a line) go")->required();
-  command->add_option("--count", arguments->count, "Scenes, from the first held-out one on (default: 8)")->check(CLI::PositiveNumber);
+  command->add_option("--count", arguments->count, "Scenes, from the first held-out one on (default: 8)")->check(at_least(1));
   command->callback([arguments, &chosen] { chosen = [arguments] { return scenes(*arguments); }; });
 }
 

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <set>
 
+#include <absl/strings/ascii.h>
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
 #include <c10/util/Exception.h>
 
+#include "core/config_tree.hpp"
 #include "fgvl/core/config.hpp"
+#include "fgvl/core/files.hpp"
 #include "fgvl/core/glob.hpp"
 
 namespace fgvl::data {
@@ -33,6 +36,15 @@ void check_forms(config::Visitor& visitor, const char* key, const std::vector<st
     const std::string word = form.substr(form[0] == '!' ? 1 : 0);
     visitor.check(is_phrase(word) && word.find(' ') == std::string::npos, absl::StrCat(key, ": \"", form, "\": expected a lower-case word, \"*ing\" for an ending, or \"!*ss\" for one that is left out"));
   }
+}
+
+/// Blank lines and comments alone.
+bool says_nothing(const std::string& yaml) {
+  const std::vector<std::string> lines = absl::StrSplit(yaml, '\n');
+  return std::all_of(lines.begin(), lines.end(), [](const std::string& line) {
+    const absl::string_view text = absl::StripAsciiWhitespace(line);
+    return text.empty() || text[0] == '#';
+  });
 }
 
 /// "*y": an ending, or "*" for all words.
@@ -67,7 +79,9 @@ void visit_fields(config::Visitor& visitor, WordSet& set) {
   check_items(visitor, set.words);
   check_forms(visitor, "not_after", set.not_after);
   for (const std::string& noun : set.of) {
-    visitor.check(std::find(set.known.begin(), set.known.end(), noun) != set.known.end(), absl::StrCat("of: there is no set of nouns named \"", noun, "\""));
+    const std::string near = config::nearest(noun, set.known);
+    visitor.check(std::find(set.known.begin(), set.known.end(), noun) != set.known.end(),
+                  absl::StrCat("of: there is no set of nouns named \"", noun, "\"", near.empty() ? "; name one of `nouns` here, or add it there (a set that was removed must go from here as well)" : absl::StrCat(" (did you mean \"", near, "\"?)")));
   }
 }
 
@@ -147,6 +161,7 @@ absl::StatusOr<FoilLexicon> load_lexicon(const std::string& path) {
     return *read;
   }();
   if (path.empty()) return english;
+  if (const absl::StatusOr<std::string> content = read_file(path); content.ok() && says_nothing(*content)) return absl::InvalidArgumentError(absl::StrCat(path, ": holds no key: write what differs from the built-in words (relations, attributes, nouns, numbers, roles, fixed, grammar), or name no lexicon"));
   FGVL_ASSIGN_OR_RETURN(const config::Document document, config::Document::load(path));
   return config::read(document, english);
 }

@@ -44,6 +44,7 @@ void visit_fields(config::Visitor& visitor, FoilOptions& options) {
   visitor("kinds", options.kinds, "how often each kind is drawn among those that a text yields; 0: never");
   visitor("lexicon", options.lexicon, "YAML file laid over the built-in English words (src/data/foil_lexicon_english.yaml); empty: those");
   visitor("own_labels", options.own_labels, "labels of the data set are exchanged for one another as well");
+  visitor.check(options.makes_foils() || options.lexicon.empty(), "lexicon: no foil is made with its words; raise kinds.relation, attribute, number, noun or role above 0");
 }
 
 void TrueTexts::add_text(const std::string& prepared) { texts_.insert(foil::spaced(prepared)); }

@@ -300,6 +300,11 @@ grammar: {copula: {is: are}, pronouns: [it],
                                ":8: grammar: plural_endings: \"y: ies\": expected an ending on both sides"}) {
     CHECK_THAT(message, Catch::Contains(path + expected));
   }
+  const auto refused = [](const std::string& yaml) { return std::string(FoilRules::make({.lexicon = lexicon_file("refused", yaml)}).status().message()); };
+  CHECK_THAT(refused(""), Catch::Contains("lexicon.yaml: holds no key: write what differs"));
+  CHECK_THAT(refused("# words\n\n"), Catch::Contains("holds no key"));
+  CHECK_THAT(refused("attributes: {texture: {words: [smooth, rough], of: [animal]}}\n"), Catch::Contains("lexicon.yaml:1: attributes.texture: of: there is no set of nouns named \"animal\" (did you mean \"animals\"?)"));
+  CHECK_THAT(refused("nouns: {animals: null}\n"), Catch::Contains("relations.support: of: there is no set of nouns named \"animals\"") && Catch::Contains("removed must go from here"));
   const auto missing = FoilRules::make({.lexicon = "/nowhere/lexicon.yaml"});
   REQUIRE_FALSE(missing.ok());
   CHECK_THAT(std::string(missing.status().message()), Catch::Contains("/nowhere/lexicon.yaml"));

@@ -427,7 +427,10 @@ TEST_CASE("data show: a wrong path, an empty folder, pictures that cannot be rea
   expect({"data", "show", "--help"}, 0, {"--root", "--scan", "--json", "foils"});
   expect({"data", "show", "nothing.yaml"}, 2, {"nothing.yaml"});
   expect({"data", "show", "config.yaml", "--scan", "some"}, 2, {"--scan", "all"});
-  expect({"data", "show", "config.yaml", "--count", "-1"}, 2, {});
+  for (const char* count : {"-1", "some", "1.5"}) expect({"data", "show", "config.yaml", "--count", count}, 2, {"--count: expected a whole number of at least 0"});
+  expect({"data", "show", "config.yaml", "--root", ""}, 3, {"(data.root)", "none was given; set this key"});
+  expect({"data", "show", "config.yaml", "data.streams={all: {foils: true, foil_rules: {lexicon: words.yaml}}}"}, 2, {"data.streams.all.foil_rules: lexicon: no foil is made with its words"});
+  expect({"data", "show", "config.yaml", "data.labels.parents={cat: dog, dog: cat}"}, 2, {"data.labels.parents", "leads back"});
   expect({"data", "show", "config.yaml", "--root", "nowhere"}, 3, {"nowhere"});
   fs::create_directories(folder / "empty" / "Annotations");
   fs::create_directories(folder / "empty" / "JPEGImages");
