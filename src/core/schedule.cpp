@@ -144,7 +144,10 @@ std::string Schedule::problem() const {
   const auto& [steps, values] = points_;
   if (steps.empty() || steps.size() != values.size()) return "steps, values: expected as many steps as values, at least one of each";
   const bool rise = std::adjacent_find(steps.begin(), steps.end(), [](std::int64_t a, std::int64_t b) { return a >= b; }) == steps.end();
-  return steps[0] < 0 || !rise ? "steps: expected rising steps, the first 0 or later" : "";
+  if (steps[0] >= 0 && rise) return "";
+  std::string got;
+  for (const std::int64_t step : steps) got += (got.empty() ? "" : ", ") + std::to_string(step);
+  return "steps: expected rising steps, the first 0 or later, got [" + got + "]";
 }
 
 void Schedule::visit(config::Visitor& visitor, const config::Range& range) {
@@ -155,7 +158,7 @@ void Schedule::visit(config::Visitor& visitor, const config::Range& range) {
   std::string name = before;
   visitor.choice("type", name, allowed, "how it changes with the steps");
   if (name.empty()) {
-    visitor.check(false, "type: required: constant, linear, cosine, step or piecewise");
+    points_ = {};  // no type, or a wrong one: whoever called this reports it
     return;
   }
   if (name != before) {
@@ -179,7 +182,7 @@ void Schedule::visit(config::Visitor& visitor, const config::Range& range) {
   }
   const std::string wrong = problem();
   visitor.check(wrong.empty(), wrong);
-  if (!wrong.empty()) *this = Schedule();  // whoever looks at it before the problem is reported finds a number
+  if (!wrong.empty()) *this = Schedule(1.0);  // whoever looks at it before the problem is reported finds a number, and nothing that it would switch off
 }
 
 void config::Visitor::operator()(std::string_view key, Schedule& value, std::string_view doc, const Range& range) {
@@ -191,6 +194,12 @@ void config::Visitor::operator()(std::string_view key, Schedule& value, std::str
   }
   if (!enter(key, doc)) return;
   value.visit(*this, range);
+  if (value.type() == ScheduleType::kConstant && value.points_.values.empty()) {
+    check(present("type", false, ""), "type: required: constant, linear, cosine, step or piecewise");
+    // Which other keys there may be is not known without a type, so that none is called unknown.
+    for (const char* other : {"value", "from", "to", "steps", "start", "values"}) present(other, false, "");
+    value = Schedule(1.0);
+  }
   leave();
 }
 

@@ -182,7 +182,11 @@ TEST_CASE("a wrong schedule is refused with file, line, key and what was expecte
   CHECK_THAT(problem_of("{type: linear, from: 0, to: 1}"), Catch::Contains("weight: steps: expected how many steps the change takes"));
   CHECK_THAT(problem_of("{type: linear, form: 0, to: 1, steps: 5}"), Catch::Contains("weight.form: unknown key (did you mean \"from\"?)"));
   CHECK_THAT(problem_of("{type: step, steps: [0, 5], values: [1]}"), Catch::Contains("as many steps as values"));
-  CHECK_THAT(problem_of("{type: piecewise, steps: [5, 5], values: [1, 2]}"), Catch::Contains("expected rising steps"));
+  CHECK_THAT(problem_of("{type: piecewise, steps: [5, 5], values: [1, 2]}"), Catch::Contains("expected rising steps, the first 0 or later, got [5, 5]"));
+  // One mistake, one message: which other keys there may be depends on the type.
+  CHECK_THAT(problem_of("{type: sine, from: 0, to: 1, steps: 5}"), Catch::Contains("(did you mean \"cosine\"?)") && !Catch::Contains("required") && !Catch::Contains("unknown key"));
+  CHECK_THAT(problem_of("{from: 0, to: 1, steps: [5]}"), Catch::Contains("type: required") && !Catch::Contains("unknown key"));
+  CHECK_THAT(problem_of("{from: 0, untli: 1}"), Catch::Contains("untli: unknown key"));
   CHECK_THAT(problem_of("{type: piecewise, steps: [0, 1], values: [1, -2]}"), Catch::Contains("weight.values: expected a number of at least 0"));
 }
 
