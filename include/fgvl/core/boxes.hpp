@@ -21,11 +21,11 @@ Tensor paired_iou(const Tensor& a, const Tensor& b);
 /// A hull without area gives 0 and zero gradient. A degenerate box (x2 < x1) affects only its own row.
 Tensor paired_giou(const Tensor& a, const Tensor& b);
 
-/// [N] element-wise distance IoU (Zheng et al., arXiv 1911.08287, eq. 7), in (-1, 1]: IoU - (distance of the centres / diagonal of the hull)^2. Two equal points give 0 and zero gradient.
-/// A degenerate box affects only its own row.
+/// [N] element-wise distance IoU of xyxy boxes (Zheng et al., arXiv 1911.08287, eq. 7), in (-1, 1]: IoU - (distance of the centres / diagonal of the hull)^2. Two equal points give 0 and zero gradient.
+/// A degenerate box affects only its own row. Throws c10::Error for boxes that are not floating [N, 4].
 Tensor paired_diou(const Tensor& a, const Tensor& b);
 
-/// [N] element-wise complete IoU (the same paper, eq. 10 and 11): DIoU - alpha * v with v = 4 / pi^2 (atan(w_a / h_a) - atan(w_b / h_b))^2 and alpha = v / (1 - IoU + v), which carries no gradient, as in the paper's code
+/// [N] element-wise complete IoU of xyxy boxes (arXiv 1911.08287 too, eq. 8 to 11; same errors): DIoU - alpha * v with v = 4 / pi^2 (atan(w_a / h_a) - atan(w_b / h_b))^2 and alpha = v / (1 - IoU + v), which carries no gradient, as in the paper's code
 /// and torchvision's. Negative extents count as 0 and give `v` no gradient.
 Tensor paired_ciou(const Tensor& a, const Tensor& b);
 

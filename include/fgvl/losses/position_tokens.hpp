@@ -16,9 +16,12 @@ struct PositionTokensOptions {
 };
 void visit_fields(config::Visitor& visitor, PositionTokensOptions& options);
 
-/// [N] int64 true bins -> [N, kPositionBins] float32: exp(-decay |bin - j|), of sum 1. Single precision whatever the model computes in, as in PEVL.
+/// [N] int64 true bins in [0, kPositionBins) -> [N, kPositionBins] float32: exp(-decay |bin - j|) for every bin j, divided by its sum over j (PEVL, exp_decay_ratio; decay 0: all bins alike). Single precision
+/// whatever the model computes in, as in PEVL.
 Tensor position_targets(const Tensor& bins, double decay);
-/// [N] cross entropy of position_targets() with the softmax over all words: `logits` [N, V], of which [pos_0] is word `first`.
+/// [N] cross-entropy of each row, of the dtype of `logits` and with its gradient: -sum over bins j of position_targets()[n, j] * log softmax(logits[n])[first + j], the softmax running over all V words as in PEVL.
+/// `logits`: [N, V] floating. `bins`: [N] int64 true bins, on the same device. `first`: the word that [pos_0] is; [pos_j] is word first + j. N may be 0.
+/// Throws c10::Error for other shapes, and where fewer than kPositionBins words are left from `first` on.
 Tensor position_loss(const Tensor& logits, const Tensor& bins, std::int64_t first, double decay);
 
 /// Throws c10::Error for a vocabulary without position tokens (FeatureSpec::first_position_id).

@@ -16,7 +16,10 @@ struct SigmoidContrastiveOptions {
 };
 void visit_fields(config::Visitor& visitor, SigmoidContrastiveOptions& options);
 
-/// Scalar: sum over all pairs of N visuals and N texts, unit rows [N, E], row n with row n, divided by N; N = 0 gives 0. -log sigmoid(y (similarity * scale + bias)), y = 1 for row n with row n, else -1.
+/// Scalar: the sum over all pairs (n, m) of -log sigmoid(y * (scale * <visual n, text m> + bias)), divided by N, with y = 1 where n = m and -1 elsewhere (SigLIP, arXiv 2303.15343, section 3.2 and algorithm 1).
+/// `visual`, `text`: unit rows [N, E] of one floating dtype; N = 0 gives 0. `scale`, `bias`: scalars. All four get a gradient. `scale` multiplies as it is: the paper's t = exp(t'), open_clip's
+/// logit_scale.exp(), 1 / temperature of the options above; the paper starts from t' = ln 10 and bias = -10.
+/// Throws c10::Error for rows of other or unequal shapes, dtypes or devices, and for a `scale` or `bias` that is no scalar.
 Tensor sigmoid_contrastive(const Tensor& visual, const Tensor& text, const Tensor& scale, const Tensor& bias);
 
 LossTermPtr make_term(const SigmoidContrastiveOptions& options, const FeatureSpec& spec);
