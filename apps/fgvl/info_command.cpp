@@ -4,6 +4,7 @@
 
 #include "checkpoint_info.hpp"
 #include "commands.hpp"
+#include "fgvl/losses/queue_owner.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "memory_estimate.hpp"
 
@@ -19,14 +20,14 @@ void print(const train::RunConfig& config, const models::Model& model, const los
   absl::PrintF("image size %d, %d visual tokens, embed dim %d, texts of up to %d tokens\n\nparameters\n", info.image_size, info.visual_tokens, info.embed_dim, tokens);
   std::int64_t total = info.total_parameters;
   for (const auto& [name, count] : info.parameters) absl::PrintF("  %-24s %12d\n", name, count);
-  for (const auto& child : criterion.named_children()) {
+  for (const std::string& name : criterion.names()) {
+    const losses::LossTermPtr term = criterion.find(name);
     std::int64_t count = 0;
-    for (const auto& parameter : child.value()->parameters()) count += parameter.numel();
+    for (const auto& parameter : term->parameters()) count += parameter.numel();
     total += count;
-    absl::PrintF("  losses.%-17s %12d\n", child.key(), count);
-    for (const auto& buffer : child.value()->named_buffers()) {
-      if (buffer.key() == "queue.key") absl::PrintF("    %-22s %12d rows\n", "queue", buffer.value().size(0));
-    }
+    absl::PrintF("  losses.%-17s %12d\n", name, count);
+    const auto* owner = dynamic_cast<const losses::QueueOwner*>(term.get());
+    if (owner != nullptr && owner->queue_rows() > 0) absl::PrintF("    %-22s %12d rows\n", "queue", owner->queue_rows());
   }
   absl::PrintF("  %-24s %12d\n\ncompute of one forward pass\n", "total", total);
   absl::PrintF("  an image                 %12.4f GFLOP\n  a text                   %12.4f GFLOP\n  a fused pair             %12.4f GFLOP\n", info.flops_per_image / kGiga, info.flops_per_text / kGiga,

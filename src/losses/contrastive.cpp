@@ -5,6 +5,7 @@
 
 #include <torch/torch.h>
 
+#include "fgvl/losses/queue_owner.hpp"
 #include "fgvl/losses/tiled_contrastive.hpp"
 #include "losses/feature_queue.hpp"
 #include "losses/foil_rows.hpp"
@@ -13,7 +14,7 @@
 namespace fgvl::losses {
 namespace {
 
-class ContrastiveTerm final : public LossTerm, public TemperatureSource {
+class ContrastiveTerm final : public LossTerm, public TemperatureSource, public QueueOwner {
  public:
   ContrastiveTerm(const ContrastiveOptions& options, const FeatureSpec& spec)
       : options_(options), temperature_(register_module("temperature", std::make_shared<Temperature>(options.temperature))), has_momentum_(options.queue.has_value() || options.alpha.max() > 0) {
@@ -23,6 +24,7 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource {
   }
 
   Tensor divisor() override { return temperature_->divisor(); }
+  std::int64_t queue_rows() const override { return queue_ ? queue_->size() : 0; }
 
   Loss forward(ForwardPass& pass) override {
     const RegionBatch& batch = pass.batch();

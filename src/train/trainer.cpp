@@ -13,6 +13,7 @@
 #include "fgvl/core/device.hpp"
 #include "fgvl/core/files.hpp"
 #include "fgvl/data/tokenizers.hpp"
+#include "fgvl/losses/queue_owner.hpp"
 #include "fgvl/models/pretrained.hpp"
 #include "fgvl/train/checkpoint.hpp"
 #include "train/checkpoint_files.hpp"
@@ -94,11 +95,11 @@ struct Trainer::Impl {
         return absl::InvalidArgumentError(absl::StrCat("data.tokenizer.max_tokens is ", config.data.tokenizer.max_tokens, ", more than model.text.options.max_tokens = ", info.max_tokens,
                                                        ": the first longer text would not fit. Lower the one or raise the other"));
       }
-      for (const auto& buffer : criterion->named_buffers()) {
-        constexpr std::string_view kQueue = ".queue.key";
-        if (!buffer.key().ends_with(kQueue) || buffer.value().size(0) >= config.data.loader.batch_size) continue;
-        return absl::InvalidArgumentError(absl::StrCat("losses.", buffer.key().substr(0, buffer.key().size() - kQueue.size()), ".options.queue.size is ", buffer.value().size(0), ", less than data.batch_size = ",
-                                                       config.data.loader.batch_size, ": a batch would push out part of itself. Make the queue larger"));
+      for (const std::string& name : criterion->names()) {
+        const auto* owner = dynamic_cast<const losses::QueueOwner*>(criterion->find(name).get());
+        if (owner == nullptr || owner->queue_rows() == 0 || owner->queue_rows() >= config.data.loader.batch_size) continue;
+        return absl::InvalidArgumentError(absl::StrCat("losses.", name, ".options.queue.size is ", owner->queue_rows(), ", less than data.batch_size = ", config.data.loader.batch_size,
+                                                       ": a batch would push out part of itself. Make the queue larger"));
       }
       model->to(device);
       criterion->to(device);

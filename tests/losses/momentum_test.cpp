@@ -6,6 +6,7 @@
 #include "fgvl/losses/criterion.hpp"
 #include "fgvl/losses/masked_language.hpp"
 #include "losses/fake_pass.hpp"
+#include "fgvl/losses/queue_owner.hpp"
 #include "losses/feature_queue.hpp"
 #include "support/catch.hpp"
 #include "support/rank_threads.hpp"
@@ -104,6 +105,8 @@ TEST_CASE("a queue is read before the batch enters it, in training only", "[mome
   const auto first = rows.pass(0, 4), again = rows.pass(0, 4), evaluated = rows.pass(4, 3);
   const double alone = loss_of(*term, *first);
   const LossTermPtr no_queue = make_term(ContrastiveOptions{.alpha = 0.4}, spec_with_momentum());
+  CHECK(dynamic_cast<const QueueOwner&>(*term).queue_rows() == 5);  // when it is full
+  CHECK(dynamic_cast<const QueueOwner&>(*no_queue).queue_rows() == 0);
   CHECK(alone == loss_of(*no_queue, *again));  // nothing was in it
   CHECK(at::equal(buffer(*term, "queue.visual").slice(0, 0, 4), rows.visual_m.slice(0, 0, 4)));
   CHECK(at::equal(buffer(*term, "queue.text").slice(0, 0, 4), rows.text_m.slice(0, 0, 4)));
