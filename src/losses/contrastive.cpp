@@ -33,7 +33,7 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource, public 
     const RowIdentity own = row_identity(batch, rows, collective);
     const Pairs pairs{batch, options_.reference ? RowIdentity{} : known_rows(batch, collective), options_.same_text == SameText::kPositive};
     const Tensor visual = pass.regions().features.index_select(0, rows), text = pass.text().features.index_select(0, rows), temperature = divisor().to(visual.scalar_type());
-    const Tensor sum = has_momentum_ ? told_from_momentum(pass, rows, own, pairs, visual, text, temperature) : told_from_batch(pass, rows, own, pairs, visual, text, temperature);
+    const Tensor sum = has_momentum_ ? momentum_contrast(pass, rows, own, pairs, visual, text, temperature) : in_batch_contrast(pass, rows, own, pairs, visual, text, temperature);
     return Loss().part("", 1.0, 0.5 * sum, static_cast<double>(rows.size(0)));
   }
 
@@ -46,8 +46,8 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource, public 
     PairRules of(const RowIdentity& visuals, const RowIdentity& texts) const { return pair_rules(visuals, texts, known, batch.implied_keys, equal_is_positive); }
   };
 
-  /// Rows against the rows of all ranks.
-  Tensor told_from_batch(ForwardPass& pass, const Tensor& rows, const RowIdentity& own, const Pairs& pairs, const Tensor& visual, const Tensor& text, const Tensor& temperature) const {
+  /// Sum over rows and both directions; the candidates are the rows of all ranks.
+  Tensor in_batch_contrast(ForwardPass& pass, const Tensor& rows, const RowIdentity& own, const Pairs& pairs, const Tensor& visual, const Tensor& text, const Tensor& temperature) const {
     Collective& collective = pass.collective();
     if (options_.reference) divide_gradients({visual, text}, collective.size());
     const Tensor foils = options_.foils ? foil_columns(pass, rows, pass) : Tensor();
@@ -62,8 +62,8 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource, public 
     return to_text.sum() + to_visual.sum();
   }
 
-  /// Rows against what the momentum encoders say of the batch and said of earlier ones.
-  Tensor told_from_momentum(ForwardPass& pass, const Tensor& rows, const RowIdentity& own, const Pairs& pairs, const Tensor& visual, const Tensor& text, const Tensor& temperature) {
+  /// The same where the candidates are the momentum encoders' features, of the batch and, in the queue, of earlier ones (MoCo).
+  Tensor momentum_contrast(ForwardPass& pass, const Tensor& rows, const RowIdentity& own, const Pairs& pairs, const Tensor& visual, const Tensor& text, const Tensor& temperature) {
     ForwardPass& momentum = pass.momentum();
     Collective& collective = pass.collective();
     const Tensor visual_m = momentum.regions().features.index_select(0, rows).detach(), text_m = momentum.text().features.index_select(0, rows).detach();
@@ -82,10 +82,10 @@ class ContrastiveTerm final : public LossTerm, public TemperatureSource, public 
     }
     // As the official codes, in float64 too: their hard targets are float32, and so is the share that these have.
     const double alpha = options_.alpha.at(pass.step()), hard = options_.reference ? static_cast<double>(static_cast<float>(1 - alpha)) : 1 - alpha, share = alpha / (hard + alpha);
-    const auto told = [&](const Tensor& queries, const Tensor& teacher, const Tensor& keys, const Tensor& queue, const PairRules& rules) {
+    const auto cross_entropy = [&](const Tensor& queries, const Tensor& teacher, const Tensor& keys, const Tensor& queue, const PairRules& rules) {
       return tiled_contrastive({.queries = queries, .keys = keys, .queue = queue, .temperature = temperature, .pairs = rules, .soft = {.alpha = share, .queries = teacher}}).to_keys.sum();
     };
-    const Tensor sum = (hard + alpha) * (told(visual, visual_m, text_keys, queued.text, pairs.of(own, texts)) + told(text, text_m, visual_keys, queued.visual, pairs.of(candidates, own).transposed()));
+    const Tensor sum = (hard + alpha) * (cross_entropy(visual, visual_m, text_keys, queued.text, pairs.of(own, texts)) + cross_entropy(text, text_m, visual_keys, queued.visual, pairs.of(candidates, own).transposed()));
     // The same rows in the same order on every rank.
     if (queue_ && pass.training()) queue_->push({collective.all_gather_rows(visual_m), collective.all_gather_rows(text_m), collective.all_gather_rows(own.key)});
     return sum;
@@ -118,7 +118,7 @@ void visit_fields(config::Visitor& visitor, ContrastiveOptions& options) {
   visitor("same_text", options.same_text, "what rows of equal text are to one another");
   visitor("temperature", options.temperature, "of the softmax");
   visitor("queue", options.queue, "momentum features of earlier batches as further candidates, as ALBEF: {size: 65536}; null: none. Needs model.momentum");
-  visitor("alpha", options.alpha, "share of the targets that is the momentum encoders' opinion, as ALBEF; above 0 it needs model.momentum", config::kFraction);
+  visitor("alpha", options.alpha, "share of the targets that is the momentum encoders' own softmax (momentum distillation), as ALBEF; above 0 it needs model.momentum", config::kFraction);
   visitor("foils", options.foils, "the foils that the batch carries are further texts to tell every visual from, as NegCLIP");
   visitor("reference", options.reference, "as X-VLM, ALBEF and BLIP: every pair but a row's own is a negative, and several ranks' gradients as theirs");
 }
@@ -142,7 +142,7 @@ Tensor contrastive(const Tensor& visual, const Tensor& text, const Tensor& tempe
 
 LossTermPtr make_term(const ContrastiveOptions& options, const FeatureSpec& spec) {
   TORCH_CHECK(spec.momentum || !options.queue, "[contrastive] queue: holds features of momentum encoders, and this model has none; add model.momentum, or remove the queue");
-  TORCH_CHECK(spec.momentum || options.alpha.max() <= 0, "[contrastive] alpha: the share of what momentum encoders say, and this model has none; add model.momentum, or set it to 0");
+  TORCH_CHECK(spec.momentum || options.alpha.max() <= 0, "[contrastive] alpha: the share of the momentum encoders' softmax in the targets, and this model has none; add model.momentum, or set it to 0");
   TORCH_CHECK(options.alpha.min() >= 0 && options.alpha.max() <= 1, "[contrastive] alpha: expected shares in [0, 1], got ", options.alpha.words());
   TORCH_CHECK(!options.queue || options.queue->size > 0, "[contrastive] queue.size: expected a positive number, got ", options.queue->size);
   return std::make_shared<ContrastiveTerm>(options, spec);

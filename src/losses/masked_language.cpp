@@ -53,9 +53,9 @@ class MaskedLanguageTerm final : public LossTerm, public WordPredictor {
     Tensor sum = at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum);
     if (alpha > 0) {
       ForwardPass& momentum = pass.momentum();
-      const Tensor opinion = copied_head_->logits(momentum.fuse(slots.query).index({slots.valid}), momentum.word_embedding()).detach().softmax(-1);
-      const Tensor said = over_tokens ? at_slots(at::log_softmax(of_texts, 1), slots) : at::log_softmax(logits, -1);
-      sum = (1 - alpha) * sum - alpha * (opinion * said).sum();
+      const Tensor soft_targets = copied_head_->logits(momentum.fuse(slots.query).index({slots.valid}), momentum.word_embedding()).detach().softmax(-1);
+      const Tensor log_probabilities = over_tokens ? at_slots(at::log_softmax(of_texts, 1), slots) : at::log_softmax(logits, -1);
+      sum = (1 - alpha) * sum - alpha * (soft_targets * log_probabilities).sum();
     }
     return Loss().part("", 1.0, sum, static_cast<double>(labels.size(0)));
   }
@@ -88,7 +88,7 @@ config::EnumNames<WordDecoder> enum_names(WordDecoder) { return {{WordDecoder::k
 void visit_fields(config::Visitor& visitor, MaskedLanguageOptions& options) {
   visitor("rows", options.rows, "texts of the batch that take part");
   visitor("decoder", options.decoder, "from tokens to words: tied to the word embeddings, as BERT; or a matrix of its own, as X2-VLM with separate encoders");
-  visitor("distillation", options.distillation, "targets are in part what momentum encoders say, as ALBEF: {alpha: 0.4}, or a schedule of it; null: none. Needs model.momentum");
+  visitor("distillation", options.distillation, "targets are in part the momentum encoders' own softmax (momentum distillation), as ALBEF: {alpha: 0.4}, or a schedule of it; null: none. Needs model.momentum");
   visitor("reference", options.reference, "distil as PEVL: each word's softmax runs over the tokens of a text, padding included, instead of each token's over words. Needs model.at_padding");
 }
 

@@ -51,7 +51,7 @@ void add_text(const OfficialModel& official, std::vector<std::string>& overrides
   }
 }
 
-/// The share of the momentum model's opinion in each step of the fixture; PEVL's has one step and one share.
+/// The share of the momentum model's soft targets in each step of the fixture; PEVL's has one step and one share.
 void add_alpha(const std::string& key, const Json& shares, std::vector<std::string>& overrides) {
   const Json alpha = shares.is_array() ? shares : Json::array({shares});
   overrides.push_back(key + "=null");

@@ -291,8 +291,8 @@ TEST_CASE("words are distilled from a copy of the head that starts equal, follow
     torch::NoGradGuard guard;
     for (const auto& parameter : copied.named_parameters()) Tensor(parameter.value()).copy_(parameters["mlm.momentum." + parameter.key().substr(4)]);
   }
-  const Tensor opinion = dynamic_cast<WordPredictor&>(*copied.find("mlm")).word_logits(tokens_m, pass->momentum().word_embedding()).softmax(1);
-  const Tensor expected = -(0.6 * logs.gather(1, labels.unsqueeze(1)).sum() + 0.4 * (opinion * logs).sum()) / 3;
+  const Tensor soft_targets = dynamic_cast<WordPredictor&>(*copied.find("mlm")).word_logits(tokens_m, pass->momentum().word_embedding()).softmax(1);
+  const Tensor expected = -(0.6 * logs.gather(1, labels.unsqueeze(1)).sum() + 0.4 * (soft_targets * logs).sum()) / 3;
   CHECK(std::abs((distilled.total - expected).item<double>()) < 1e-6);
   distilled.total.backward();
   CHECK_FALSE(copy.grad().defined());

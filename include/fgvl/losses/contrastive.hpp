@@ -18,7 +18,7 @@ struct QueueOptions {
 void visit_fields(config::Visitor& visitor, QueueOptions& options);
 
 /// Image-text contrastive loss (ITC): CLIP (arXiv 2103.00020), ALBEF (2107.07651), X-VLM (2111.08276, models/xvlm.py get_contrastive_loss).
-/// With a queue or soft targets as ALBEF, BLIP and PEVL (models/model_pretrain.py): rows are told from the momentum encoders' features of the whole batch, over all ranks, and of the queue, which carry no gradient.
+/// With a queue or soft targets as ALBEF, BLIP and PEVL (models/model_pretrain.py): the candidates are the momentum encoders' features of the whole batch, over all ranks, and of the queue; they carry no gradient.
 struct ContrastiveOptions {
   Rows rows = Rows::kAll;
   SameText same_text = SameText::kPositive;

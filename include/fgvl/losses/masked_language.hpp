@@ -12,7 +12,7 @@ namespace fgvl::losses {
 enum class WordDecoder { kTied, kOwn };
 config::EnumNames<WordDecoder> enum_names(WordDecoder);
 
-/// Momentum distillation of words (ALBEF, arXiv 2107.07651, eq. 7): targets are (1 - alpha) * the masked word + alpha * what the momentum encoders and a momentum copy of the head say of the same token.
+/// Momentum distillation of words (ALBEF, arXiv 2107.07651, eq. 7): targets are (1 - alpha) * the masked word + alpha * the softmax of a momentum copy of the head over the momentum encoders' same token.
 struct DistillationOptions {
   Schedule alpha{0.4};  ///< in [0, 1]; ALBEF: from 0 in the steps of the first epoch
 };

@@ -18,7 +18,7 @@ struct RegionVlmParts {
 };
 
 /// Momentum encoders: copies of the encoders and projections that do not train but follow the weights, an exponential moving average. ALBEF (arXiv 2107.07651, section 3.2), BLIP and PEVL
-/// take features and opinions of them (ForwardPass::momentum()); MoCo (1911.05722) had the idea.
+/// take features and soft targets of them (ForwardPass::momentum()); MoCo (1911.05722) had the idea.
 struct MomentumOptions {
   double decay = 0.995;  ///< the share of itself that a weight keeps in one optimizer step
   bool dropout = true;   ///< in training the copies drop as the encoders do, with draws of their own: the official codes leave the copies in training mode. false: what they say carries no noise
