@@ -149,19 +149,6 @@ class Explainer {
   }
 
  private:
-  /// What a term or stream weighs in a stage: its schedule, and whether that is ever anything but 0.
-  Schedule weight_in(const StageSpan* span, const std::string& name, const Schedule& base, const std::vector<std::pair<std::string, std::optional<Schedule>>>& changes) const {
-    for (const auto& [known, value] : changes) {
-      if (known == name) return value.value_or(0.0).delayed(span->begin);
-    }
-    return base;
-  }
-  static bool on(const Schedule& weight, std::int64_t begin, std::int64_t end) {
-    std::vector<std::int64_t> steps = weight.corners();
-    steps.insert(steps.end(), {begin, begin + (end - begin) / 2, end - 1});
-    return std::any_of(steps.begin(), steps.end(), [&](std::int64_t step) { return step >= begin && step < end && weight.at(step) != 0; });
-  }
-
   std::string parameters() const {
     std::int64_t of_model = 0, of_losses = 0, trained = 0;
     for (const Tensor& parameter : model_.parameters()) of_model += parameter.numel(), trained += parameter.requires_grad() ? parameter.numel() : 0;
@@ -180,23 +167,21 @@ class Explainer {
   /// Terms, costs and runs of one stage, or of the whole run.
   std::string stage(const StageSpan* span) {
     const std::int64_t begin = span != nullptr ? span->begin : 0, end = span != nullptr ? span->end : config_.train.steps;
-    const StageConfig none;
-    const StageConfig& changes = span != nullptr ? span->config : none;
     std::vector<std::string> terms, off;
     std::map<std::string, Schedule> weights;
     for (const auto& [name, loss] : config_.losses) {
-      weights[name] = weight_in(span, name, loss.weight, changes.losses);
-      (on(weights[name], begin, end) ? terms : off).push_back(name);
+      weights[name] = term_weight_in(span, name, loss.weight);
+      (is_on(weights[name], begin, end) ? terms : off).push_back(name);
     }
     // Pictures a step of each stream, in the middle of the stage.
     const std::int64_t middle = begin + (end - begin) / 2;
     std::vector<double> pictures;
     double all = 0;
-    for (const data::Stream& stream : streams_) all += pictures.emplace_back(weight_in(span, stream.name, stream.weight, changes.streams).at(middle));
+    for (const data::Stream& stream : streams_) all += pictures.emplace_back(stream_weight_in(span, stream.name, stream.weight).at(middle));
     std::string read;
-    for (std::size_t i = 0; i < streams_.size() && !changes.streams.empty(); ++i) {
-      const Schedule weight = weight_in(span, streams_[i].name, streams_[i].weight, changes.streams);
-      absl::StrAppend(&read, i == 0 ? "  streams here: " : "; ", streams_[i].name, " ", on(weight, begin, end) ? weight.words() : "is not read", i + 1 == streams_.size() ? "\n" : "");
+    for (std::size_t i = 0; i < streams_.size() && span != nullptr && !span->config.streams.empty(); ++i) {
+      const Schedule weight = stream_weight_in(span, streams_[i].name, streams_[i].weight);
+      absl::StrAppend(&read, i == 0 ? "  streams here: " : "; ", streams_[i].name, " ", is_on(weight, begin, end) ? weight.words() : "is not read", i + 1 == streams_.size() ? "\n" : "");
     }
     for (double& number : pictures) number *= static_cast<double>(config_.data.loader.batch_size * config_.train.accumulate) / all;
 

@@ -8,10 +8,54 @@
 
 namespace fgvl::train {
 
+namespace {
+
+using Changes = std::vector<std::pair<std::string, std::optional<Schedule>>>;
+
+/// Null where a stage says nothing of `name`.
+const std::optional<Schedule>* change_of(const Changes& changes, const std::string& name) {
+  const auto found = std::find_if(changes.begin(), changes.end(), [&](const auto& change) { return change.first == name; });
+  return found == changes.end() ? nullptr : &found->second;
+}
+
+Schedule weight_in(const StageSpan* stage, const std::string& name, const Schedule& base, Changes StageConfig::* changes) {
+  const std::optional<Schedule>* change = stage == nullptr ? nullptr : change_of(stage->config.*changes, name);
+  return change == nullptr ? base : change->value_or(0.0).delayed(stage->begin);
+}
+
+/// Over the whole run.
+Schedule weight_over(const std::vector<StageSpan>& stages, const std::string& name, const Schedule& base, Changes StageConfig::* changes) {
+  std::vector<std::int64_t> begins;
+  std::vector<Schedule> parts;
+  bool changed = false;
+  for (const StageSpan& stage : stages) {
+    begins.push_back(stage.begin);
+    parts.push_back(weight_in(&stage, name, base, changes));
+    changed = changed || change_of(stage.config.*changes, name) != nullptr;
+  }
+  return changed ? Schedule::sequence(std::move(begins), std::move(parts)) : base;
+}
+
+}  // namespace
+
+StageSpan span_of(const std::pair<std::string, StageConfig>& stage, std::int64_t begin, std::int64_t run_steps) {
+  return {stage.first, stage.second, begin, stage.second.steps > 0 ? begin + stage.second.steps : run_steps};
+}
+
+Schedule term_weight_in(const StageSpan* stage, const std::string& term, const Schedule& base) { return weight_in(stage, term, base, &StageConfig::losses); }
+Schedule stream_weight_in(const StageSpan* stage, const std::string& stream, const Schedule& base) { return weight_in(stage, stream, base, &StageConfig::streams); }
+
+bool is_on(const Schedule& weight, std::int64_t begin, std::int64_t end) {
+  // Between corners it rises, falls or holds, so that where it is 0 at all of these it is 0 everywhere.
+  std::vector<std::int64_t> steps = weight.corners();
+  steps.insert(steps.end(), {begin, end - 1});
+  return std::any_of(steps.begin(), steps.end(), [&](std::int64_t step) { return step >= begin && step < end && weight.at(step) != 0; });
+}
+
 Stages::Stages(const RunConfig& config) {
   std::int64_t begin = 0;
-  for (const auto& [name, stage] : config.stages) {
-    spans_.push_back({name, stage, begin, stage.steps > 0 ? begin + stage.steps : config.train.steps});
+  for (const auto& stage : config.stages) {
+    spans_.push_back(span_of(stage, begin, config.train.steps));
     begin = spans_.back().end;
   }
 }
@@ -23,24 +67,8 @@ const StageSpan* Stages::at(std::int64_t step) const {
   return spans_.empty() ? nullptr : &spans_.back();
 }
 
-Schedule Stages::weight(const std::string& name, const Schedule& base, Named StageConfig::* changes) const {
-  std::vector<std::int64_t> begins;
-  std::vector<Schedule> parts;
-  bool changed = false;
-  for (const StageSpan& span : spans_) {
-    begins.push_back(span.begin);
-    parts.push_back(base);
-    for (const auto& [known, value] : span.config.*changes) {
-      if (known != name) continue;
-      parts.back() = value.value_or(0.0).delayed(span.begin);
-      changed = true;
-    }
-  }
-  return changed ? Schedule::sequence(std::move(begins), std::move(parts)) : base;
-}
-
-Schedule Stages::term_weight(const std::string& term, const Schedule& base) const { return weight(term, base, &StageConfig::losses); }
-Schedule Stages::stream_weight(const std::string& stream, const Schedule& base) const { return weight(stream, base, &StageConfig::streams); }
+Schedule Stages::term_weight(const std::string& term, const Schedule& base) const { return weight_over(spans_, term, base, &StageConfig::losses); }
+Schedule Stages::stream_weight(const std::string& stream, const Schedule& base) const { return weight_over(spans_, stream, base, &StageConfig::streams); }
 
 double Stages::learning_rate(std::int64_t step, const TrainOptions& options) const {
   const StageSpan* stage = at(step);

@@ -13,6 +13,14 @@ struct StageSpan {
   std::int64_t begin = 0, end = 0;
 };
 
+StageSpan span_of(const std::pair<std::string, StageConfig>& stage, std::int64_t begin, std::int64_t run_steps);
+
+/// What a term or a stream weighs in `stage`, where `base` is what it has outside stages that name it. Null: in a run without stages.
+Schedule term_weight_in(const StageSpan* stage, const std::string& term, const Schedule& base);
+Schedule stream_weight_in(const StageSpan* stage, const std::string& stream, const Schedule& base);
+/// Whether `weight` is anything but 0 at one of the steps [begin, end).
+bool is_on(const Schedule& weight, std::int64_t begin, std::int64_t end);
+
 /// The stages of a run, one after the other; none: a run without stages. All of it is a function of the step, so that a resumed run needs nothing saved.
 class Stages {
  public:
@@ -29,8 +37,6 @@ class Stages {
   double learning_rate(std::int64_t step, const TrainOptions& options) const;
 
  private:
-  using Named = std::vector<std::pair<std::string, std::optional<Schedule>>>;
-  Schedule weight(const std::string& name, const Schedule& base, Named StageConfig::* changes) const;
   std::vector<StageSpan> spans_;
 };
 
