@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numbers>
 
 #include <absl/strings/str_cat.h>
 
-#include "core/config_tree.hpp"
 #include "train/stages.hpp"
 
 namespace fgvl::train {
@@ -76,15 +76,25 @@ void visit_fields(config::Visitor& visitor, StageConfig& config) {
   visitor("freeze", config.freeze, "as train.freeze, in this stage only; values and moments are kept");
   visitor("lr_factor", config.lr_factor, "of the learning rate", config::kNonNegative);
   visitor("schedule", config.schedule, "of the learning rate over this stage alone; null: the run's goes on");
-  const auto check = [&](const char* key, const char* kind, const auto& named, const std::vector<std::string>& known) {
-    for (const auto& [name, value] : named) {
-      const std::string near = config::nearest(name, known);
-      visitor.check(std::find(known.begin(), known.end(), name) != known.end(), absl::StrCat(key, ".", name, ": there is no ", kind, " of this name", near.empty() ? "" : absl::StrCat(" (did you mean \"", near, "\"?)")));
-    }
-  };
-  check("losses", "term", config.losses, config.terms);
-  check("streams", "stream", config.streams, config.sources);
 }
+
+namespace {
+
+/// A stage while its run is visited: what is wrong with it is said where it stands in the file.
+struct VisitedStage {
+  StageConfig config;
+  const RunConfig* run;
+  std::shared_ptr<std::int64_t> next_begin;  ///< where the stage that is visited next begins
+};
+
+void visit_fields(config::Visitor& visitor, VisitedStage& stage) {
+  visit_fields(visitor, stage.config);
+  const StageSpan span = span_of({"", stage.config}, *stage.next_begin, stage.run->train.steps);
+  for (const std::string& problem : stage_problems(*stage.run, span)) visitor.check(false, problem);
+  *stage.next_begin = span.end;
+}
+
+}  // namespace
 
 void visit_fields(config::Visitor& visitor, ProbeConfig& config) {
   visit_fields(visitor, config.probe);
@@ -103,12 +113,13 @@ void visit_fields(config::Visitor& visitor, RunConfig& config) {
   visitor.entries("losses", config.losses, losses::TermConfig{Choice<losses::LossTermPtr, FeatureSpec>(config.registries.terms, ""), 1.0, {}}, "terms of the criterion by name; null removes one");
   visitor("data", config.data, "what it is trained on");
   visitor("train", config.train, "how it is trained");
-  StageConfig stage;
-  for (const auto& [name, loss] : config.losses) stage.terms.push_back(name);
-  stage.sources = data::stream_names(config.data);
-  for (auto& [name, known] : config.stages) known.terms = stage.terms, known.sources = stage.sources;
-  visitor.entries("stages", config.stages, stage, "parts of the run with an objective of their own, one after the other, by name");
-  const std::string wrong = stages_problem(config);
+  const VisitedStage prototype{{}, &config, std::make_shared<std::int64_t>(0)};
+  std::vector<std::pair<std::string, VisitedStage>> stages;
+  for (const auto& [name, stage] : config.stages) stages.emplace_back(name, VisitedStage{stage, prototype.run, prototype.next_begin});
+  visitor.entries("stages", stages, prototype, "parts of the run with an objective of their own, one after the other, by name");
+  config.stages.clear();
+  for (const auto& [name, stage] : stages) config.stages.emplace_back(name, stage.config);
+  const std::string wrong = run_problem(config);
   visitor.check(wrong.empty(), wrong);
   visitor("probe_every", config.probe_every, "steps between probes; 0: only at the end", config::kNonNegative);
   visitor.entries("probes", config.probes, ProbeConfig(config.registries.probes), "what is scored, by name; null removes one");

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
+#include "core/config_tree.hpp"
 #include "train/optimizer.hpp"
 
 namespace fgvl::train {
@@ -35,6 +37,13 @@ Schedule weight_over(const std::vector<StageSpan>& stages, const std::string& na
   }
   return changed ? Schedule::sequence(std::move(begins), std::move(parts)) : base;
 }
+
+bool any_term_on(const RunConfig& config, const StageSpan* stage, std::int64_t begin, std::int64_t end) {
+  return std::any_of(config.losses.begin(), config.losses.end(), [&](const auto& loss) { return is_on(term_weight_in(stage, loss.first, loss.second.weight), begin, end); });
+}
+
+/// "steps 1 to 150", as progress and logs count them.
+std::string steps_text(std::int64_t begin, std::int64_t end) { return absl::StrCat("steps ", begin + 1, " to ", end); }
 
 }  // namespace
 
@@ -79,7 +88,39 @@ double Stages::learning_rate(std::int64_t step, const TrainOptions& options) con
   return base * stage->config.lr_factor.at(step - stage->begin);
 }
 
-std::string stages_problem(const RunConfig& config) {
+std::vector<std::string> stage_problems(const RunConfig& config, const StageSpan& stage) {
+  std::vector<std::string> problems;
+  const auto check_names = [&](const char* key, const char* kind, const Changes& changes, const std::vector<std::string>& known) {
+    for (const auto& [name, value] : changes) {
+      if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+      const std::string near = config::nearest(name, known);
+      problems.push_back(absl::StrCat(key, ".", name, ": there is no ", kind, " of this name ", near.empty() ? absl::StrCat("(there are ", absl::StrJoin(known, ", "), ")") : absl::StrCat("(did you mean \"", near, "\"?)")));
+    }
+  };
+  std::vector<std::string> terms;
+  for (const auto& [name, loss] : config.losses) terms.push_back(name);
+  const std::vector<std::string> streams = data::stream_names(config.data);
+  check_names("losses", "term", stage.config.losses, terms);
+  check_names("streams", "stream", stage.config.streams, streams);
+  if (!problems.empty() || stage.begin >= stage.end) return problems;
+
+  const std::string here = absl::StrCat(" in this stage (", steps_text(stage.begin, stage.end), ")");
+  if (!any_term_on(config, &stage, stage.begin, stage.end)) {
+    problems.push_back(absl::StrCat("losses: every term is switched off", here, ", so that nothing would train; give one a weight above 0 here, or remove the stage"));
+  }
+  const bool reads = std::any_of(streams.begin(), streams.end(), [&](const std::string& name) {
+    const auto own = std::find_if(config.data.streams.begin(), config.data.streams.end(), [&](const auto& stream) { return stream.first == name; });
+    return is_on(stream_weight_in(&stage, name, own == config.data.streams.end() ? Schedule(1.0) : own->second.weight), stage.begin, stage.end);
+  });
+  if (!reads) problems.push_back(absl::StrCat("streams: every stream is switched off", here, ", so that nothing would be read; give one a weight above 0 here, or remove the stage"));
+  return problems;
+}
+
+std::string run_problem(const RunConfig& config) {
+  if (config.stages.empty()) {
+    if (config.losses.empty() || any_term_on(config, nullptr, 0, config.train.steps)) return "";
+    return absl::StrCat("losses: the weight of every term is 0 in all steps (", config.train.steps, "), so that nothing would train; give one a weight above 0");
+  }
   std::int64_t sum = 0;
   for (std::size_t i = 0; i < config.stages.size(); ++i) {
     const auto& [name, stage] = config.stages[i];
@@ -88,20 +129,8 @@ std::string stages_problem(const RunConfig& config) {
     sum += stage.steps;
     if (last && (stage.steps == 0 ? sum >= config.train.steps : sum != config.train.steps)) {
       return absl::StrCat("stages: their steps are ", sum, stage.steps == 0 ? " before the last one" : " together", ", and train.steps is ", config.train.steps,
-                          stage.steps == 0 ? ", which leaves nothing for it" : "; make them equal, or leave out the steps of the last stage, which then goes on to the end");
+                           stage.steps == 0 ? ", which leaves nothing for it" : "; make them equal, or leave out the steps of the last stage, which then goes on to the end");
     }
-  }
-  const Stages stages(config);
-  for (const StageSpan& span : stages.spans()) {
-    const auto weighs = [](const Schedule& weight) { return weight.min() < 0 || weight.max() > 0; };
-    const auto changed = [&](const std::string& term) {
-      return std::find_if(span.config.losses.begin(), span.config.losses.end(), [&](const auto& change) { return change.first == term; });
-    };
-    const bool any = std::any_of(config.losses.begin(), config.losses.end(), [&](const auto& loss) {
-      const auto change = changed(loss.first);
-      return weighs(change == span.config.losses.end() ? loss.second.weight : change->second.value_or(0.0));
-    });
-    if (!any) return absl::StrCat("stages.", span.name, ".losses: every term is switched off, so that nothing would train");
   }
   return "";
 }

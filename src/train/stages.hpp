@@ -40,8 +40,10 @@ class Stages {
   std::vector<StageSpan> spans_;
 };
 
-/// What is wrong with the stages of a configuration as a whole; empty: nothing.
-std::string stages_problem(const RunConfig& config);
+/// What is wrong with one stage beside the others: names that the run has not, a stage in which nothing would train or be read. Each begins with its key, relative to the stage.
+std::vector<std::string> stage_problems(const RunConfig& config, const StageSpan& stage);
+/// What is wrong with the steps of all stages together, or with a run without stages in which nothing would train; it begins with the key. Empty: nothing.
+std::string run_problem(const RunConfig& config);
 
 /// The `losses:` section with the weights that the stages make of it.
 losses::CriterionConfig staged_losses(const RunConfig& config);

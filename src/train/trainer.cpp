@@ -77,8 +77,11 @@ struct Trainer::Impl {
     config.data.loader.seed = seed;
     config.data.loader.batches_per_step = config.train.accumulate;
     config.data.loader.steps = config.train.steps;
-    if (const std::string wrong = stages_problem(config); !wrong.empty()) return absl::InvalidArgumentError(wrong);
+    if (const std::string wrong = run_problem(config); !wrong.empty()) return absl::InvalidArgumentError(wrong);
     stages = Stages(config);
+    for (const StageSpan& span : stages.spans()) {
+      if (const auto problems = stage_problems(config, span); !problems.empty()) return absl::InvalidArgumentError(absl::StrCat("stages.", span.name, ".", problems[0]));
+    }
     for (data::Stream& stream : streams) stream.weight = stages.stream_weight(stream.name, stream.weight);
     FGVL_ASSIGN_OR_RETURN(const data::LabelsPtr labels, data::make_labels(config.data.labels, *texts, streams));
     FGVL_ASSIGN_OR_RETURN(loader, data::Loader::make(std::move(streams), config.data.image, texts, config.data.loader, labels));

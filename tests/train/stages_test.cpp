@@ -1,4 +1,5 @@
 // Curricula: what changes where a stage begins, and what does not.
+#include <algorithm>
 #include <map>
 
 #include <torch/torch.h>
@@ -55,11 +56,55 @@ TEST_CASE("stages: mistakes are refused before any work, with the key and the ne
   CHECK_THAT(problem({"stages.captions.steps=0"}), Contains("stages.captions.steps: required"));
   CHECK_THAT(problem({"stages.last.steps=5"}), Contains("their steps are 13 together, and train.steps is 12"));
   CHECK_THAT(problem({"train.steps=8"}), Contains("leaves nothing for it"));
-  CHECK_THAT(problem({"stages.captions.losses={itc: 0, itm: null, mlm: null, box: null}"}), Contains("stages.captions.losses: every term is switched off"));
+  CHECK_THAT(problem({"stages.captions.losses={itc: 0, itm: null, mlm: null, box: null}"}), Contains("stages.captions: losses: every term is switched off in this stage (steps 1 to 4)") && Contains("give one a weight above 0"));
   const auto refused = [](const std::vector<std::string>& overrides) { return std::string(Trainer::make(staged(overrides), {}).status().message()); };
   CHECK_THAT(refused({"stages.captions.freeze=[model.vison_encoder.*]"}), Contains("stages.captions.freeze: \"model.vison_encoder.*\" fits no parameter") && Contains("model.vision_encoder.*"));
   CHECK_THAT(refused({"stages.captions.freeze=['*']"}), Contains("stages.captions.freeze") && Contains("nothing would train"));
-  CHECK_THAT(refused({"stages.captions.streams={captions: null, regions: null}"}), Contains("at step 0 no stream has a weight above 0"));
+  CHECK_THAT(problem({"stages.captions.streams={captions: null, regions: null}"}), Contains("stages.captions: streams: every stream is switched off in this stage (steps 1 to 4)"));
+  CHECK_THAT(refused({"stages.captions.streams={captions: {type: step, steps: [0, 1], values: [0, 1]}, regions: null}"}), Contains("at step 0 no stream has a weight above 0"));
+}
+
+TEST_CASE("stages: a stage counts its own steps alone when it says that nothing would train", "[stages]") {
+  using Catch::Contains;
+  const std::string off = "stages.captions.losses={itm: null, mlm: null, box: null}";  // itc is left, in steps 1 to 4
+  CHECK(problem({off}).empty());
+  // A weight that begins after the stage, or ended before it.
+  CHECK_THAT(problem({off, "losses.itc.weight={type: step, steps: [0, 4], values: [0, 1]}"}), Contains("stages.captions: losses: every term is switched off in this stage (steps 1 to 4)"));
+  CHECK(problem({off, "losses.itc.weight={type: step, steps: [0, 3], values: [0, 1]}"}).empty());
+  CHECK_THAT(problem({"stages.last.losses={itm: null, mlm: null, box: null}", "losses.itc.weight={type: linear, from: 1, to: 0, steps: 8}"}),
+             Contains("stages.last: losses: every term is switched off in this stage (steps 9 to 12)"));
+  // One that the stage itself names, whose steps count from the stage's start.
+  const auto late = [](const char* first) { return std::string("stages.regions.losses={itc: {type: step, steps: [0, ") + first + "], values: [0, 1]}, itm: null, mlm: null, box: null}"; };
+  CHECK_THAT(problem({late("4")}), Contains("stages.regions: losses: every term is switched off in this stage (steps 5 to 8)"));
+  CHECK(problem({late("3")}).empty());
+  // A run without stages is one stage.
+  const std::vector<std::string> rest = {"stages={captions: null, regions: null, last: null}", "losses.itm=null", "losses.mlm=null", "losses.box=null"};
+  const auto alone = [&](const std::string& weight) {
+    std::vector<std::string> all = rest;
+    all.push_back("losses.itc.weight=" + weight);
+    return problem(all);
+  };
+  CHECK_THAT(alone("0"), Contains("losses: the weight of every term is 0 in all steps (12), so that nothing would train"));
+  CHECK_THAT(alone("{type: step, steps: [0, 12], values: [0, 1]}"), Contains("in all steps (12)"));
+  CHECK(alone("{type: step, steps: [0, 11], values: [0, 1]}").empty());
+  // Whoever makes a configuration without a file hears the same from the trainer.
+  RunConfig config = staged();
+  for (auto& [name, loss] : config.losses) loss.weight = Schedule::step({{0, 4}, {0, 1}});
+  config.stages[0].second.losses.clear();
+  CHECK_THAT(std::string(Trainer::make(config, {}).status().message()), Contains("stages.captions.losses: every term is switched off in this stage (steps 1 to 4)"));
+}
+
+TEST_CASE("stages: what is wrong with a stage is said with file and line", "[stages]") {
+  // kTinyRun begins with an empty line; the stage stands in the fourth line behind it.
+  const std::string run = test::kTinyRun, yaml = run + "# stages\nstages:\n  first: {steps: 10}\n  second:\n    losses: {itc: 0, itm: 0, mlm: 0, bxo: 0, bomb: 0}\n";
+  const auto status_of = [](const std::string& text) {
+    return std::string(config::read(config::Document::parse(text, "staged.yaml").value(), RunConfig(test::tiny_registries())).status().message());
+  };
+  const std::string place = "staged.yaml:" + std::to_string(std::count(run.begin(), run.end(), '\n') + 4) + ": stages.second: ";
+  CHECK_THAT(status_of(yaml), Catch::Contains(place + "losses.bxo: there is no term of this name (did you mean \"box\"?)"));
+  std::string all_off = yaml;
+  all_off.replace(all_off.find("bxo"), 3, "box");
+  CHECK_THAT(status_of(all_off), Catch::Contains(place + "losses: every term is switched off in this stage (steps 11 to 30)"));
 }
 
 TEST_CASE("stages: the resolved configuration reads back to the same stages, in their order", "[stages]") {

@@ -79,8 +79,8 @@ struct StageConfig {
   std::vector<std::string> freeze{};             ///< as TrainOptions::freeze, in this stage only
   Schedule lr_factor = 1.0;                      ///< of the learning rate that the run has here
   std::optional<ScheduleOptions> schedule{};     ///< of this stage's steps alone, in place of the run's
-  std::vector<std::string> terms{}, sources{};   ///< names of the run's terms and streams, against which those above are checked; not part of a file
 };
+/// Whoever reads a whole RunConfig also has the names checked against its terms and streams.
 void visit_fields(config::Visitor& visitor, StageConfig& config);
 
 enum class When { kAlways, kDuring, kEnd };  ///< every `probe_every` steps and at the end | not at the end | only at the end
