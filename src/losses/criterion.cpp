@@ -149,7 +149,7 @@ std::shared_ptr<TermRegistry> builtin_terms() {
 
 void visit_fields(config::Visitor& visitor, TermConfig& config) {
   visit_fields(visitor, config.term);
-  visitor("weight", config.weight, "in the total, over optimizer steps; while it is 0 the term is not computed");
+  visitor("weight", config.weight, "in the total, over optimizer steps; while it is 0 the term is not computed", config::kNonNegative);
   visitor("streams", config.streams, "names of the streams whose rows it uses; empty: all");
 }
 

@@ -71,7 +71,7 @@ void visit_fields(config::Visitor& visitor, TrainOptions& options) {
 
 void visit_fields(config::Visitor& visitor, StageConfig& config) {
   visitor("steps", config.steps, "optimizer steps; 0, in the last stage only: to the end of the run", {0, 1e12});
-  visitor.entries("losses", config.losses, "weight by term, in place of its own; null switches it off");
+  visitor.entries("losses", config.losses, "weight by term, in place of its own; null switches it off", config::kNonNegative);
   visitor.entries("streams", config.streams, "weight by stream, in place of its own; null: nothing is read from it", config::kNonNegative);
   visitor("freeze", config.freeze, "as train.freeze, in this stage only; values and moments are kept");
   visitor("lr_factor", config.lr_factor, "of the learning rate", config::kNonNegative);

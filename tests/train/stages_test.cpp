@@ -62,6 +62,9 @@ TEST_CASE("stages: mistakes are refused before any work, with the key and the ne
   CHECK_THAT(refused({"stages.captions.freeze=['*']"}), Contains("stages.captions.freeze") && Contains("nothing would train"));
   CHECK_THAT(problem({"stages.captions.streams={captions: null, regions: null}"}), Contains("stages.captions: streams: every stream is switched off in this stage (steps 1 to 4)"));
   CHECK_THAT(refused({"stages.captions.streams={captions: {type: step, steps: [0, 1], values: [0, 1]}, regions: null}"}), Contains("at step 0 no stream has a weight above 0"));
+  CHECK_THAT(problem({"stages.captions.losses.itc=-1"}), Contains("stages.captions.losses.itc: expected a number of at least 0, got \"-1\""));
+  CHECK_THAT(problem({"losses.itc.weight=-1"}), Contains("losses.itc.weight: expected a number of at least 0, got \"-1\""));
+  CHECK_THAT(problem({"losses.itc.weight=.inf"}), Contains("losses.itc.weight: expected a number of at least 0"));
 }
 
 TEST_CASE("stages: a stage counts its own steps alone when it says that nothing would train", "[stages]") {
