@@ -5,13 +5,13 @@
 #include <memory>
 #include <numbers>
 
-#include <absl/strings/str_cat.h>
+#include <c10/util/Exception.h>
 
 #include "train/stages.hpp"
 
 namespace fgvl::train {
 
-config::EnumNames<Decay> enum_names(Decay) { return {{Decay::kConstant, "constant"}, {Decay::kLinear, "linear"}, {Decay::kCosine, "cosine"}}; }
+config::EnumNames<Decay> enum_names(Decay) { return {{Decay::kConstant, "constant"}, {Decay::kLinear, "linear"}, {Decay::kCosine, "cosine"}, {Decay::kStep, "step"}}; }
 config::EnumNames<Update> enum_names(Update) { return {{Update::kTorch, "torch"}, {Update::kTransformers, "transformers"}}; }
 config::EnumNames<Decayed> enum_names(Decayed) { return {{Decayed::kMatrices, "matrices"}, {Decayed::kXvlm, "xvlm"}}; }
 config::EnumNames<Precision> enum_names(Precision) { return {{Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}}; }
@@ -23,19 +23,29 @@ double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::i
   if (now < warmup) return (options.warmup_from_zero ? now : now + 1) / warmup;
   const double start = options.decay_steps > 0 ? std::max(warmup, last - static_cast<double>(options.decay_steps)) : warmup;
   const double done = std::clamp((now - start) / std::max(1.0, last - start), 0.0, 1.0);
+  const auto above_min = [&](double left) { return options.min_factor + (1.0 - options.min_factor) * left; };
   switch (options.decay) {
     case Decay::kConstant: return 1.0;
-    case Decay::kLinear: return 1.0 - done;
-    case Decay::kCosine: return 0.5 * (1.0 + std::cos(std::numbers::pi * done));
+    case Decay::kLinear: return above_min(1.0 - done);
+    case Decay::kCosine: return above_min(0.5 * (1.0 + std::cos(std::numbers::pi * done)));
+    case Decay::kStep: {
+      TORCH_CHECK(options.every_steps > 0, "[schedule_factor] every_steps: expected at least 1 with decay step, got ", options.every_steps);
+      const double since = options.decay_steps > 0 ? std::max(0.0, now - start) : now;
+      return std::max(options.min_factor, std::pow(options.decay_factor, std::floor(since / static_cast<double>(options.every_steps))));
+    }
   }
   return 1.0;
 }
 
 void visit_fields(config::Visitor& visitor, ScheduleOptions& options) {
-  visitor("decay", options.decay, "after the warm-up");
+  visitor("decay", options.decay, "after the warm-up; step: times decay_factor after every every_steps, as BLIP");
   visitor("warmup_steps", options.warmup_steps, "from 0 to the peak", config::kNonNegative);
   visitor("warmup_from_zero", options.warmup_from_zero, "the first step has a learning rate of 0, as X-VLM's");
   visitor("decay_steps", options.decay_steps, "the decay takes only the last steps; 0: everything after the warm-up", config::kNonNegative);
+  visitor("min_factor", options.min_factor, "in units of the peak: a linear or cosine decay ends there, a step decay goes no lower", config::kFraction);
+  visitor("decay_factor", options.decay_factor, "of a step decay", {1e-6, 1.0});
+  visitor("every_steps", options.every_steps, "of a step decay: those of an epoch, as a rule, counted from step 0, the warm-up included", config::kNonNegative);
+  visitor.check(options.decay != Decay::kStep || options.every_steps > 0, "every_steps: required with decay: step; give the steps after which the learning rate falls, at least 1");
 }
 
 void visit_fields(config::Visitor& visitor, ParameterGroup& group) {

@@ -89,6 +89,37 @@ TEST_CASE("schedules: warm-up to the peak, then to zero at the last step", "[opt
   CHECK(schedule_factor(late, 89, 110) == 1.0);
   CHECK(schedule_factor(late, 100, 110) == Approx(0.5));
   CHECK(schedule_factor({.decay = Decay::kConstant}, 500, 110) == 1.0);
+  // To a tenth of the peak instead, halfway down in the middle.
+  for (const Decay decay : {Decay::kLinear, Decay::kCosine}) {
+    const ScheduleOptions floor{.decay = decay, .warmup_steps = 10, .min_factor = 0.1};
+    CHECK(schedule_factor(floor, 10, 110) == Approx(1.0));
+    CHECK(schedule_factor(floor, 60, 110) == Approx(0.55));
+    CHECK(schedule_factor(floor, 110, 110) == Approx(0.1));
+  }
+}
+
+TEST_CASE("schedules: decay `step` is BLIP's, with its warm-up in the first epoch", "[optimizer]") {
+  // salesforce/BLIP 470b41e, pretrain.py and utils.py: warmup_lr_schedule in epoch 0 (here from 0), step_lr_schedule before each epoch.
+  constexpr double kInit = 3e-4, kMin = 1e-4, kRate = 0.9;
+  constexpr std::int64_t kEpoch = 40, kEpochs = 20, kWarmup = 30;
+  const ScheduleOptions options{.decay = Decay::kStep, .warmup_steps = kWarmup, .warmup_from_zero = true, .min_factor = kMin / kInit, .decay_factor = kRate, .every_steps = kEpoch};
+  bool reached_min = false;
+  for (std::int64_t epoch = 0; epoch < kEpochs; ++epoch) {
+    const double of_epoch = std::max(kMin, kInit * std::pow(kRate, static_cast<double>(epoch)));
+    reached_min = reached_min || of_epoch == kMin;
+    for (std::int64_t i = 0; i < kEpoch; ++i) {
+      const double official = epoch == 0 ? std::min(kInit, kInit * static_cast<double>(i) / static_cast<double>(kWarmup)) : of_epoch;
+      INFO("epoch " << epoch << ", step " << i);
+      CHECK(kInit * schedule_factor(options, epoch * kEpoch + i, kEpochs * kEpoch) == Approx(official).epsilon(1e-12));
+    }
+  }
+  CHECK(reached_min);
+  // Of the last 80 steps alone: the peak, then two steps down.
+  const ScheduleOptions late{.decay = Decay::kStep, .decay_steps = 80, .decay_factor = 0.5, .every_steps = 40};
+  CHECK(schedule_factor(late, 119, 200) == 1.0);
+  CHECK(schedule_factor(late, 159, 200) == 1.0);
+  CHECK(schedule_factor(late, 160, 200) == 0.5);
+  CHECK_THROWS_WITH(schedule_factor({.decay = Decay::kStep}, 0, 10), Catch::Contains("[schedule_factor] every_steps: expected at least 1"));
 }
 
 }  // namespace

@@ -65,6 +65,8 @@ TEST_CASE("stages: mistakes are refused before any work, with the key and the ne
   CHECK_THAT(problem({"stages.captions.losses.itc=-1"}), Contains("stages.captions.losses.itc: expected a number of at least 0, got \"-1\""));
   CHECK_THAT(problem({"losses.itc.weight=-1"}), Contains("losses.itc.weight: expected a number of at least 0, got \"-1\""));
   CHECK_THAT(problem({"losses.itc.weight=.inf"}), Contains("losses.itc.weight: expected a number of at least 0"));
+  CHECK_THAT(problem({"train.schedule.decay=step"}), Contains("train.schedule: every_steps: required with decay: step"));
+  CHECK_THAT(problem({"stages.last.schedule={decay: step}"}), Contains("stages.last.schedule: every_steps: required"));
 }
 
 TEST_CASE("stages: a stage counts its own steps alone when it says that nothing would train", "[stages]") {

@@ -9,18 +9,22 @@
 
 namespace fgvl::train {
 
-enum class Decay { kConstant, kLinear, kCosine };
+enum class Decay { kConstant, kLinear, kCosine, kStep };
 config::EnumNames<Decay> enum_names(Decay);
 
-/// Learning rate over steps: linear from 0 to the peak in `warmup_steps`, then constant, linear to 0, or half a cosine to 0 at the last step.
+/// Learning rate over steps, in units of its peak: linear from 0 to 1 in `warmup_steps`, then constant; linear, or half a cosine, to `min_factor` at the last step; or in steps of its own, times `decay_factor`
+/// after every `every_steps` (BLIP's `max(min_lr, init_lr * 0.9^epoch)`, salesforce/BLIP 470b41e, utils.py, where these are the steps of an epoch). Those count from step 0, the warm-up being part of the first.
 struct ScheduleOptions {
   Decay decay = Decay::kLinear;
   std::int64_t warmup_steps = 0;
   bool warmup_from_zero = false;  ///< the first step has a learning rate of 0 and step `warmup_steps` is the first at the peak, as X-VLM's (scheduler.py)
   std::int64_t decay_steps = 0;  ///< the decay takes only the last steps, with the peak before; 0: everything after the warm-up
+  double min_factor = 0.0;       ///< in [0, 1]: kLinear and kCosine end there, kStep goes no lower
+  double decay_factor = 0.9;     ///< of kStep, in (0, 1]
+  std::int64_t every_steps = 0;  ///< of kStep, which needs it: at least 1
 };
 void visit_fields(config::Visitor& visitor, ScheduleOptions& options);
-/// Factor of the peak learning rate that step `step` (0-based) of `steps` uses.
+/// Factor of the peak learning rate that step `step` (0-based) of `steps` uses. Throws c10::Error for kStep without `every_steps`.
 double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps);
 
 /// torch.optim's AdamW | that of transformers 4, which X-VLM, ALBEF and PEVL trained with: eps is added before the bias correction, and decay acts on the updated value.
