@@ -121,6 +121,21 @@ std::string table(const std::vector<std::vector<std::string>>& rows, const std::
 
 std::string percent(double part, double whole) { return whole > 0 ? absl::StrFormat("%.0f%%", 100 * part / whole) : ""; }
 
+/// As a person reads it: "rises over 100 steps, then falls on a line to 0".
+std::string schedule_words(const ScheduleOptions& options) {
+  std::string fall;
+  switch (options.decay) {
+    case Decay::kConstant: return options.warmup_steps > 0 ? absl::StrCat("rises over ", options.warmup_steps, " steps, then constant") : "constant";
+    case Decay::kLinear: fall = "falls on a line"; break;
+    case Decay::kCosine: fall = "falls on half a cosine"; break;
+    case Decay::kStep: fall = absl::StrCat("times ", options.decay_factor, " every ", options.every_steps, " steps"); break;
+  }
+  const bool stairs = options.decay == Decay::kStep;
+  if (!stairs || options.min_factor > 0) absl::StrAppend(&fall, stairs ? ", not below " : " to ", options.min_factor, options.min_factor > 0 ? " of that" : "");
+  if (options.decay_steps > 0) absl::StrAppend(&fall, ", in the last ", options.decay_steps, " steps alone");
+  return options.warmup_steps > 0 ? absl::StrCat("rises over ", options.warmup_steps, " steps, then ", fall) : fall;
+}
+
 class Explainer {
  public:
   Explainer(const RunConfig& config, Trainer& trainer, const std::vector<data::Stream>& streams, const std::vector<RegionBatch>& batches)
@@ -133,7 +148,8 @@ class Explainer {
   std::string text(const std::string& title) {
     const TrainOptions& train = config_.train;
     std::string text = absl::StrCat("What ", title, " minimises\n\n", train.steps, " optimizer steps of ", train.accumulate > 1 ? absl::StrCat(train.accumulate, " batches of ") : "",
-                                    config_.data.loader.batch_size, " pictures; ", parameters(), "\n");
+                                    config_.data.loader.batch_size, " pictures; ", parameters(), "\n", "learning rate up to ", train.optimizer.lr, ": ",
+                                    schedule_words(train.schedule), "\n");
     absl::StrAppend(&text, streams());
     if (stages_.spans().empty()) return text + stage(nullptr) + footnote();
     for (const StageSpan& span : stages_.spans()) {
@@ -141,7 +157,7 @@ class Explainer {
       const std::int64_t steps = span.end - span.begin;
       absl::StrAppend(&text, "\nStage ", span.name, ": steps ", span.begin + 1, " to ", span.end, " (", percent(static_cast<double>(steps), static_cast<double>(train.steps)), " of the run)\n");
       if (!span.config.freeze.empty()) absl::StrAppend(&text, "  frozen here: ", absl::StrJoin(span.config.freeze, ", "), "\n");
-      if (span.config.schedule) absl::StrAppend(&text, "  the learning rate has a schedule of its own\n");
+      if (span.config.schedule) absl::StrAppend(&text, "  the learning rate has a schedule of its own here: ", schedule_words(*span.config.schedule), "\n");
       if (span.config.lr_factor != Schedule(1.0)) absl::StrAppend(&text, "  learning rate times ", span.config.lr_factor.words(), "\n");
       absl::StrAppend(&text, stage(&span));
     }

@@ -64,6 +64,7 @@ TEST_CASE("explain: the objective with its weights, what each term counts from w
   const std::string text = explained({"losses.box.weight=0.5", "losses.mlm.weight={type: linear, from: 0, to: 1, steps: 20}", "train.accumulate=1"});
   INFO(text);
   CHECK_THAT(text, Contains("What tiny.yaml minimises") && Contains("30 optimizer steps of 4 pictures"));
+  CHECK(line_of(text, "learning rate up to") == "learning rate up to 0.0001: falls on a line to 0");
   CHECK(line_of(text, "total =") == "  total = itc + itm + w(mlm) mlm + 0.5 box");
   CHECK(line_of(text, "w(mlm):") == "  w(mlm): linear from 0 to 1 over steps 0 to 20");
   CHECK_THAT(line_of(text, "itm "), Contains("matching: image-text matching (ITM)"));
@@ -85,6 +86,9 @@ TEST_CASE("explain: a term that is gone, or rests, runs nothing; stages are told
   INFO(text);
   CHECK_THAT(text, Contains("Stage captions: steps 1 to 10 (33% of the run)") && Contains("frozen here: model.vision_encoder.*") && Contains("switched off here: box") &&
                        Contains("Stage regions: steps 11 to 30 (67% of the run)") && Contains("learning rate times 0.5"));
+  CHECK_THAT(explained({"train.schedule={decay: step, decay_factor: 0.9, every_steps: 10, warmup_steps: 5, min_factor: 0.5}", "stages={a: {steps: 10, schedule: {decay: cosine, decay_steps: 4}}, b: {}}"}),
+             Contains("learning rate up to 0.0001: rises over 5 steps, then times 0.9 every 10 steps, not below 0.5 of that") &&
+                 Contains("the learning rate has a schedule of its own here: falls on half a cosine to 0, in the last 4 steps alone"));
   const std::size_t second = text.find("Stage regions");
   CHECK(line_of(text.substr(0, second), "fusion: boxes").empty());
   CHECK_FALSE(line_of(text.substr(second), "fusion: boxes").empty());
