@@ -4,6 +4,7 @@
 
 #include <torch/torch.h>
 
+#include "core/live_bytes.hpp"
 #include "fgvl/core/random.hpp"
 #include "fgvl/losses/tiled_contrastive.hpp"
 #include "losses/full_matrix.hpp"
@@ -160,6 +161,17 @@ TEST_CASE("tiled_contrastive: saturated logits, zero rows and identical rows giv
   }
 }
 
+TEST_CASE("tiled_contrastive: where maxima are kept, later tiles may have larger ones", "[tiled]") {
+  // Rows grow, and with them the logits from tile to tile. The largest are above 1400, where float64 has no common shift.
+  const auto growing = [](std::int64_t count, std::uint64_t seed) { return rows(count, seed) * torch::linspace(1, 30, count, torch::kFloat64).unsqueeze(1); };
+  ContrastiveInput input{.queries = growing(513, 1), .keys = growing(1025, 2), .temperature = torch::tensor(0.5, torch::kFloat64), .pairs = random_rules(513, 1025, 3), .both = true};
+  check_equal(input, 1e-10, 1e-6);
+  // A queue is in a tile of its own; the teacher's maxima are others.
+  ContrastiveInput soft{.queries = growing(20, 1), .keys = growing(30, 2), .queue = 40 * rows(10, 4), .temperature = torch::tensor(0.5, torch::kFloat64), .pairs = random_rules(20, 40, 3)};
+  soft.soft = {.alpha = 0.4, .queries = growing(20, 5)};
+  check_equal(soft, 1e-10, 1e-6);
+}
+
 TEST_CASE("tiled_contrastive: what underflows with the common shift is computed again with maxima", "[tiled]") {
   // Unit rows at temperature 0.01, CLIP's limit: logits from -100 to 100. The first query points away from every key, so that its whole row is at -100, below what float32 holds beside 100.
   Tensor q = torch::ones({20, kWidth}) / std::sqrt(static_cast<double>(kWidth)), k = q + 0.01 * rows(20, 2, at::kFloat);
@@ -173,6 +185,13 @@ TEST_CASE("tiled_contrastive: nothing of size N x M is held, whatever the pairs"
   ContrastiveInput input{.queries = rows(600, 1), .keys = rows(1100, 2), .temperature = torch::tensor(0.1, torch::kFloat64), .both = true};
   input.pairs = {torch::zeros({600}, torch::kLong), torch::zeros({1100}, torch::kLong), {}, {}, {}, {}};
   check_equal(input, 1e-12);
+  // From forward to backward a bounded number of tiles stays: 16 MB, where 4096 x 4096 similarities would take 64.
+  input = {.queries = rows(4096, 1, at::kFloat).set_requires_grad(true), .keys = rows(4096, 2, at::kFloat), .temperature = torch::tensor(0.1f), .pairs = PairRules::diagonal(4096), .both = true};
+  const auto bytes = std::make_shared<LiveBytes>();
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, bytes);
+  const ContrastiveLosses losses = tiled_contrastive(input);
+  CHECK(losses.to_keys.requires_grad());
+  CHECK(bytes->live() < 20'000'000);
 }
 
 TEST_CASE("tiled_contrastive: swapping queries and keys swaps the two directions", "[tiled]") {
