@@ -25,6 +25,11 @@ TEST_CASE("flops: a product of [n, m] and [m, p] is 2 n m p, its backward pass t
   }
   {
     const FlopCount count;
+    at::bmm(torch::ones({4, 3, 5}), torch::ones({4, 5, 7}));
+    CHECK(count.flops() == 4 * (2 * 3 * 5 * 7));
+  }
+  {
+    const FlopCount count;
     at::linear(torch::ones({2, 4, 5}), torch::ones({6, 5}), torch::ones({6}));
     CHECK(count.flops() == 2 * 8 * 5 * 6);
   }
@@ -82,7 +87,8 @@ TEST_CASE("explain: the objective with its weights, what each term counts from w
 TEST_CASE("explain: a term that is gone, or rests, runs nothing; stages are told one by one", "[explain]") {
   const std::string without = explained({"losses.mlm=null"});
   CHECK(line_of(without, "masked texts").empty());
-  const std::string text = explained({"stages={captions: {steps: 10, losses: {box: null}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, regions: {lr_factor: 0.5}}"});
+  const std::string stages = "stages={captions: {steps: 10, losses: {box: null}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, regions: {lr_factor: 0.5}}";
+  const std::string text = explained({stages});
   INFO(text);
   CHECK_THAT(text, Contains("Stage captions: steps 1 to 10 (33% of the run)") && Contains("frozen here: model.vision_encoder.*") && Contains("switched off here: box") &&
                        Contains("Stage regions: steps 11 to 30 (67% of the run)") && Contains("learning rate times 0.5"));
@@ -93,6 +99,10 @@ TEST_CASE("explain: a term that is gone, or rests, runs nothing; stages are told
   CHECK(line_of(text.substr(0, second), "fusion: boxes").empty());
   CHECK_FALSE(line_of(text.substr(second), "fusion: boxes").empty());
   CHECK_THAT(line_of(text.substr(0, second), "itc "), Contains("(captions 1.0)"));
+  // What is frozen has no backward pass, and is computed again in the next stage.
+  const std::string trained = explained({stages, "stages.captions.freeze=[]"});
+  CHECK(line_of(text, "a step runs") != line_of(trained, "a step runs"));
+  CHECK(line_of(text.substr(second), "a step runs") == line_of(trained.substr(trained.find("Stage regions")), "a step runs"));
   CHECK(line_of(text, "streams here:") == "  streams here: captions 1; regions is not read");
 }
 

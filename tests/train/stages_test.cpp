@@ -134,7 +134,10 @@ TEST_CASE("stages: weights, streams and learning rates are functions of the step
   const Schedule box = stages.term_weight("box", 1.0), itc = stages.term_weight("itc", 1.0);
   CHECK(std::vector<double>{box.at(0), box.at(3), box.at(4), box.at(11)} == std::vector<double>{0, 0, 1, 1});
   CHECK(std::vector<double>{itc.at(3), itc.at(4), itc.at(7), itc.at(8)} == std::vector<double>{1, 2, 2, 1});
-  CHECK(stages.term_weight("mlm", 1.0).at(2) == 0.5);  // counted from the stage's start
+  CHECK(stages.term_weight("mlm", 1.0).at(2) == 0.5);
+  // A schedule is counted from its stage's start.
+  const Schedule late = Stages(staged({"stages.regions.losses={box: {type: linear, from: 0, to: 1, steps: 4}}"})).term_weight("box", 1.0);
+  CHECK(std::vector<double>{late.at(4), late.at(6), late.at(8)} == std::vector<double>{0, 0.5, 1});
   CHECK(stages.stream_weight("regions", 2.0).at(3) == 0);
   CHECK(stages.stream_weight("regions", 2.0).at(4) == 2);
   // One schedule over the whole run: a line from 0.12 to 0 in 12 steps, half of it in the second stage. The last stage warms up anew.
@@ -196,21 +199,23 @@ TEST_CASE("shares: measuring them changes no number of the run, and they are wha
   std::size_t lines = 0;
   for (std::size_t at = metrics.find("\"gradient_shares\""); at != std::string::npos; at = metrics.find("\"gradient_shares\"", at + 1)) ++lines;
   CHECK(lines == 3);
+  CHECK_THAT(metrics, Catch::Contains("{\"step\":2,\"gradient_shares\""));
 
-  // By hand: two terms over one parameter. d(a) = 2 w = (6, 8), d(b) = 3 (0, 1): norms 10 and 3.
-  const Tensor w = torch::tensor({3.0, 4.0}, torch::requires_grad()), other = torch::ones({1}, torch::requires_grad());
+  // By hand: two terms over two parameters. d(a) = 2 (v, w) = (6, 8), d(b) = 3 (0, 1): norms 10 and 3.
+  const Tensor v = torch::tensor({3.0}, torch::requires_grad()), w = torch::tensor({4.0}, torch::requires_grad()), other = torch::ones({1}, torch::requires_grad());
   losses::LossReport report;
-  report.shares = {{"a", w.square().sum()}, {"b", 3 * w[1]}, {"head", other.sum()}};
+  report.shares = {{"a", (w.square() + v.square()).sum()}, {"b", 3 * w.sum()}, {"head", other.sum()}};
   report.total = report.shares[0].second + report.shares[1].second + report.shares[2].second;
-  const std::vector<GradientShare> shares = gradient_shares(report, {w});
+  const std::vector<GradientShare> shares = gradient_shares(report, {w, v});
   REQUIRE(shares.size() == 3);
   CHECK(shares[0].norm == Approx(10));
   CHECK(shares[0].share == Approx(10.0 / 13));
   CHECK(shares[1].share == Approx(3.0 / 13));
   CHECK(shares[2].share == 0);
-  CHECK_FALSE(w.grad().defined());
+  CHECK_FALSE((v.grad().defined() || w.grad().defined()));
   report.total.backward();
-  CHECK(at::equal(w.grad(), torch::tensor({6.0, 11.0})));
+  CHECK(at::equal(v.grad(), torch::tensor({6.0})));
+  CHECK(at::equal(w.grad(), torch::tensor({11.0})));
 }
 
 }  // namespace
