@@ -138,7 +138,7 @@ TEST_CASE("a missing folder and an empty annotation file end with exit code 3 an
   test::write(root / "instances.json", "");
   check(open_dataset(CocoOptions{}, {root.string(), Split::kTrain}).status(), "empty");
   test::write(root / "instances.json", "{\"images\": [{\"id\": 1, \"file_name\": \"a.jpg\"}], \"annotations\": [{\"image_id\": 2}]}");
-  check(open_dataset(CocoOptions{}, {root.string(), Split::kTrain}).status(), "annotations[0]");
+  check(open_dataset(CocoOptions{}, {root.string(), Split::kTrain}).status(), "annotations[0]: image_id names no image");
 }
 
 TEST_CASE("xvlm_jsonl: path or base64, text or list, attributes before the caption; a bad line names itself", "[datasets]") {

@@ -93,6 +93,7 @@ TEST_CASE("relation foils: the opposite of a whole relation that stands before a
     {"a house on fire", {}},
     {"the lights are turned on", {}},
     {"a tree in front", {}},
+    {"a dog inside", {}},
     {"a close up of a flower", {}},
     {"a woman dressed in white", {}},
   });
@@ -200,6 +201,7 @@ TEST_CASE("number foils: numbers next to the true one, singular and plural where
     {"two men are riding the bus", {"three men are riding the bus", "four men are riding the bus", "one man is riding the bus"}},
     {"a baseball field", {"two baseball fields"}},
     {"a human", {"two humans"}},
+    {"a dog house", {"two dog houses"}},
     {"the two cats", {"the three cats", "the four cats"}},
     {"four quokkas", {"two quokkas", "three quokkas", "five quokkas", "six quokkas"}},
     // What must not change.

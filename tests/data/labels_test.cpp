@@ -111,6 +111,25 @@ TEST_CASE("labels: weights are given by label, or from how often regions bear a 
   CHECK(inverse.text_weight.mean().item<double>() == Approx(1.0));
 }
 
+TEST_CASE("labels: inverse frequencies are those of what streams deliver: of a region one of its texts, or its label, and of a stream without regions nothing", "[labels]") {
+  Data data = animals();
+  // Every region may be called "animal" as well: of its two texts a visit draws one.
+  data.streams[0].dataset = transformed(data.streams[0].dataset, [](Record record) -> absl::StatusOr<Record> {
+    for (Region& region : record.regions) region.texts.emplace_back("animal");
+    return record;
+  });
+  const auto weights = [&] { return make_labels({.inverse_frequency = true}, *data.texts, data.streams).value()->weight_of; };
+  // Of eight regions four deliver "animal", two and a half "dog", and so on; each of the four texts weighs 8 / 4 in all.
+  CHECK(weights().at(text_key("animal")) == Approx(2.0 / 4));
+  CHECK(weights().at(text_key("dog")) == Approx(2.0 / 2.5));
+  CHECK(weights().at(text_key("horse")) == Approx(2.0 / 0.5));
+  data.streams.push_back(data.streams[0]);
+  data.streams[0].sample.labels_only = true;
+  data.streams[1].sample.max_regions = 0;
+  CHECK(weights().count(text_key("animal")) == 0);
+  CHECK(weights().at(text_key("dog")) == Approx(8.0 / 3 / 5));
+}
+
 TEST_CASE("labels: what cannot be meant is refused, and nothing said is nothing done", "[labels]") {
   const Data data = animals();
   const auto message = [&](const LabelOptions& options) { return std::string(make_labels(options, *data.texts, data.streams).status().message()); };

@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include "data/files.hpp"
+#include "data/mixture.hpp"
 #include "fgvl/data/data_config.hpp"
 #include "fgvl/data/synthetic.hpp"
 #include "fgvl/data/tokenizers.hpp"
@@ -62,6 +63,31 @@ TEST_CASE("the same batches for any number of threads, with damaged records and 
   }
 }
 
+TEST_CASE("every epoch meets each record once, in an order and with masks of its own", "[loader]") {
+  constexpr std::int64_t kRecords = 20;
+  const DatasetPtr scenes = open_dataset(SyntheticOptions{.scenes = kRecords}, {}).value();
+  SampleOptions captions;
+  captions.max_regions = 0;
+  auto texts = std::make_shared<TextPipeline>(make_tokenizer(WordPieceOptions{}, build_vocabulary(scenes->texts().value())).value(), TextOptions{});
+  ImageOptions image;
+  image.size = 32;
+  const auto two_epochs = [&](bool shuffle) {
+    auto loader = Loader::make({{"all", scenes, 1.0, captions}}, image, texts, {.batch_size = kRecords, .workers = 0, .shuffle = shuffle}).value();
+    const RegionBatch first = loader->next().value();
+    return std::pair(first, loader->next().value());
+  };
+  const auto pictures = [](const RegionBatch& batch) { return std::get<0>(batch.images.to(torch::kDouble).sum({1, 2, 3}).sort()); };
+  const auto [first, second] = two_epochs(true);
+  CHECK_FALSE(at::equal(first.images, second.images));
+  CHECK(at::allclose(pictures(first), pictures(second)));
+  const auto [in_order, again] = two_epochs(false);
+  CHECK_FALSE(at::equal(first.images, in_order.images));
+  CHECK(at::allclose(pictures(first), pictures(in_order)));
+  CHECK(at::equal(in_order.images, again.images));
+  CHECK(at::equal(in_order.text_ids, again.text_ids));
+  CHECK_FALSE(at::equal(in_order.masked_ids, again.masked_ids));
+}
+
 TEST_CASE("a record that cannot be read counts once, however many epochs meet it, and is listed with its place", "[loader]") {
   auto loader = make_loader(2);
   for (int i = 0; i < 100; ++i) REQUIRE(loader->next().ok());
@@ -75,6 +101,7 @@ TEST_CASE("a record that cannot be read counts once, however many epochs meet it
   const auto listed = loader->take_skipped();
   CHECK(listed.size() == 2 * 8);
   for (const Skipped& one : listed) CHECK(one.place == "shelf " + one.key);
+  CHECK(loader->take_skipped().empty());
 }
 
 TEST_CASE("what a loader's thread throws reaches whoever asks for the batch", "[loader]") {
@@ -117,6 +144,11 @@ TEST_CASE("a restored loader goes on with the very next batch", "[loader]") {
   REQUIRE(restored->restore(state).ok());
   for (int i = 0; i < 10; ++i) CHECK(equal(loader->next().value(), restored->next().value()));
   CHECK(loader->state() == restored->state());
+  CHECK(loader->counts().skipped == restored->counts().skipped);
+  // An order of other records means nothing here.
+  LoaderState other = state;
+  other["records:regions"] = 49;
+  CHECK(exit_code(restored->restore(other)) == ExitCode::kCheckpoint);
 }
 
 TEST_CASE("streams are mixed by weight", "[loader]") {
@@ -134,6 +166,14 @@ TEST_CASE("streams are mixed by weight", "[loader]") {
   std::vector<bool> is_caption(4, false);
   for (std::int64_t t = 0; t < batch.text_count(); ++t) is_caption[batch.text_to_image[t].item<int>()] = batch.text_stream[t].item<int>() == 0;
   CHECK(std::count(is_caption.begin(), is_caption.end(), true) == 1);
+  // Of three streams, which batch is whose.
+  Mixture three({1.0, 2.0, 3.0}, {.batch_size = 4});
+  std::array<std::int64_t, 3> drawn{};
+  for (std::int64_t i = 0; i < 6000; ++i) {
+    const std::vector<std::int64_t> quotas = three.quotas(i);
+    for (std::size_t stream = 0; stream < 3; ++stream) drawn[stream] += quotas[stream] / 4;
+  }
+  for (std::size_t stream = 0; stream < 3; ++stream) CHECK(std::abs(static_cast<double>(drawn[stream]) - 1000.0 * static_cast<double>(stream + 1)) < 200);  // five standard deviations of 6000 draws
 }
 
 /// Two streams whose weights change, two batches a step.

@@ -127,6 +127,22 @@ TEST_CASE("texts made from boxes: the region's behind its text, those of phrases
   CHECK(make_sample(scene(), options, {}, texts, {.seed = 1}).texts[0].text == "left dog beside a bright cat");
 }
 
+TEST_CASE("found_again: a text's phrases in another, each once and as whole words, or none of them", "[position]") {
+  const std::string text = "a cat left of a dog";
+  const std::vector<PlacedPhrase> phrases = {{2, 5, kQuarter}, {14, 19, kWhole}};  // "cat", "a dog"
+  const auto found = found_again(phrases, text, "a dog left of one cat");
+  REQUIRE(found.size() == 2);
+  CHECK((found[0].begin == 18 && found[0].end == 21 && found[0].corners == kQuarter));
+  CHECK((found[1].begin == 0 && found[1].end == 5 && found[1].corners == kWhole));
+  CHECK(found_again(phrases, text, "a dog left of a bobcat").empty());
+  CHECK(found_again(phrases, text, "a dog left of a caterpillar").empty());
+  CHECK(found_again(phrases, text, "a cat left of a cat and a dog").empty());
+  CHECK(found_again(phrases, text, "a cat left of a bird").empty());
+  const auto whole = found_again({{0, text.size(), kWhole}}, text, "a bird");
+  REQUIRE(whole.size() == 1);
+  CHECK((whole[0].begin == 0 && whole[0].end == 6));
+}
+
 TEST_CASE("add_phrase counts characters, not bytes, and puts several boxes of the same words together", "[position]") {
   const std::string caption = "zwei B\u00e4ren \u2014 Gr\u00e4ser";
   std::vector<Phrase> phrases;
@@ -154,6 +170,7 @@ TEST_CASE("readers: PEVL's spans in xvlm_jsonl and MDETR's in coco become phrase
   CHECK(record.caption_phrases[0][1].box == PixelBox{5, 6, 7.5, 8});
   CHECK(jsonl("\"elems\": []").value().caption_phrases.empty());
   for (const auto& [rest, message] : std::map<std::string, std::string>{{"\"tokens_positive\": [[0, 5]]", "as many boxes"},
+                                                                       {"\"tokens_positive\": [[0, 5], [9, 14]], \"bbox_list\": [[1, 2, 3, 4]]", "as many boxes"},
                                                                        {"\"tokens_positive\": [[0]], \"bbox_list\": [[1, 2, 3, 4]]", "tokens_positive[0]: expected"},
                                                                        {"\"tokens_positive\": [[0, 5]], \"bbox_list\": [[1, 2, 3]]", "bbox_list[0]: expected"},
                                                                        {"\"tokens_positive\": [[9, 15]], \"bbox_list\": [[1, 2, 3, 4]]", "no characters of"}}) {

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "data/files.hpp"
+#include "data/view.hpp"
 #include "fgvl/data/sample.hpp"
 #include "support/catch.hpp"
 
@@ -109,23 +110,32 @@ TEST_CASE("a flip swaps directions however they are written, above and below und
   CHECK(seen(0, 1) == std::vector<std::string>{"a square left of the circle below the side right left", "right side", "[CLS] above the side "});
 }
 
+TEST_CASE("min_visible_fraction: a region counts when more than this share of it is in the window, and is cut to it", "[sample]") {
+  const View left_half{0, 0, 50, 80, false, false};
+  const PixelBox box = {40, 0, 60, 40};  // 10 of its 20 columns
+  CHECK_FALSE(seen_corners(box, left_half, 0.5).has_value());
+  CHECK(seen_corners(box, left_half, 0.49) == Corners{0.8, 0, 1, 0.5});
+  CHECK_FALSE(seen_corners({50, 0, 60, 40}, left_half, 0).has_value());
+}
+
 TEST_CASE("keep_region: the window always holds the whole of a region, and windows differ", "[sample]") {
   const auto texts = pipeline();
-  Record record = square();
-  record.captions.clear();
+  const Record record = square();  // with its caption: without one, a window that misses the region would be given up for the whole picture
   SampleOptions options;
   options.min_visible_fraction = 0.999;  // anything less than all of it would drop the region
   options.augment.keep_region = true;
-  std::set<float> widths;
+  std::set<float> widths, lefts;
   for (std::uint64_t i = 0; i < 40; ++i) {
     const Sample sample = make_sample(record, options, {}, *texts, {.seed = 3, .sample = i});
-    REQUIRE(sample.texts.size() == 1);
-    const auto& [cx, cy, w, h] = sample.texts[0].box;
+    REQUIRE(sample.texts.size() == 2);
+    const auto& [cx, cy, w, h] = sample.texts[1].box;
     CHECK((cx - w / 2 >= -1e-5 && cy - h / 2 >= -1e-5 && cx + w / 2 <= 1 + 1e-5 && cy + h / 2 <= 1 + 1e-5));
     CHECK(w >= 0.3f - 1e-5f);  // 30 of 100 pixels in the whole picture
     widths.insert(w);
+    lefts.insert((cx - w / 2) / w);  // in widths of the region, which windows do not change
   }
   CHECK(widths.size() > 20);
+  CHECK(lefts.size() > 10);  // of 21 that there are
 }
 
 TEST_CASE("colour changes: shift, factor around one half and factor around grey, each within its bounds", "[sample]") {
@@ -185,12 +195,12 @@ TEST_CASE("bad regions are dropped by cause, and a picture without anything left
   const auto texts = pipeline();
   Record record = square();
   record.captions.clear();
-  record.regions = {{{200, 10, 220, 30}, {"a circle"}, "circle", {}}, {{5, 5, 5, 9}, {"a circle"}, "circle", {}}, {{5, 5, 9, 9}, {}, "circle", {}}, {{5, 5, 9, 9}, {"..."}, "circle", {}}};
+  record.regions = {{{200, 10, 220, 30}, {"a circle"}, "circle", {}}, {{90, 10, 120, 30}, {"a circle"}, "circle", {}}, {{5, 5, 5, 9}, {"a circle"}, "circle", {}}, {{5, 5, 9, 9}, {}, "circle", {}}, {{5, 5, 9, 9}, {"..."}, "circle", {}}};
   const Sample sample = make_sample(record, {}, {}, *texts, {});
   CHECK_FALSE(sample.image.defined());
   std::vector<std::string> causes;
   for (const Problem& problem : sample.problems) causes.push_back(problem.cause);
-  CHECK(causes == std::vector<std::string>{"box_outside", "box_without_area", "no_text", "no_text", "no_region_left"});
+  CHECK(causes == std::vector<std::string>{"box_outside", "box_outside", "box_without_area", "no_text", "no_text", "no_region_left"});
 }
 
 TEST_CASE("is_unambiguous: false where another region of the picture has the same text", "[sample]") {
@@ -215,7 +225,7 @@ TEST_CASE("collate: batches are valid, trimmed to the longest text, and equal te
   CHECK(batch.text_count() == 4);
   CHECK(batch.text_ids.size(1) == 8);  // [CLS] and seven words
   CHECK(batch.text_key[0].item<std::int64_t>() == batch.text_key[2].item<std::int64_t>());
-  CHECK(batch.foil_to_text.size(0) == 2);
+  CHECK(at::equal(batch.foil_to_text, torch::tensor({1, 3}, torch::kLong)));  // a caption without one before each
   CHECK(at::equal(batch.text_stream, torch::tensor({0, 0, 1, 1}, torch::kLong)));
 }
 
