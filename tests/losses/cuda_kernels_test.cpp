@@ -122,20 +122,27 @@ TEST_CASE("cuda contrastive, emulated: a queue and soft targets", "[cuda]") {
   }
 }
 
-TEST_CASE("cuda contrastive, emulated: the order in which threads run changes nothing, bit for bit", "[cuda]") {
-  const Sizes sizes{70, 130, 40};
-  for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
-    std::vector<Tensor> results;
-    for (const bool backward : {false, true}) {
-      const test::ThreadsBackward order(backward);
-      ContrastiveInput input = contrastive_input(sizes, dtype);
-      input.both = true;
-      input.queries = leaf(input.queries), input.keys = leaf(input.keys), input.temperature = leaf(input.temperature);
-      const ContrastiveLosses losses = cuda::tiled_contrastive(input);
-      (losses.to_keys.sum() + losses.to_queries.sum()).backward();
-      for (const Tensor& result : {losses.to_keys, losses.to_queries, input.queries.grad(), input.keys.grad(), input.temperature.grad()}) results.push_back(result.detach());
+TEST_CASE("cuda losses, emulated: the order in which threads run changes nothing, bit for bit", "[cuda]") {
+  // In the second, blocks go along several patches, and rows have parts in two blocks.
+  for (const Sizes& sizes : {Sizes{70, 130, 40}, Sizes{20, 300, 8}}) {
+    for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+      CAPTURE(dtype, sizes.keys);
+      std::vector<Tensor> results;
+      for (const bool backward : {false, true}) {
+        const test::ThreadsBackward order(backward);
+        ContrastiveInput input = contrastive_input(sizes, dtype);
+        input.both = true;
+        input.queries = leaf(input.queries), input.keys = leaf(input.keys), input.temperature = leaf(input.temperature);
+        const ContrastiveLosses losses = cuda::tiled_contrastive(input);
+        (losses.to_keys.sum() + losses.to_queries.sum()).backward();
+        SigmoidInput pairs{leaf(input.queries), leaf(input.keys), leaf(torch::tensor(10.0f)), leaf(torch::tensor(-10.0f)), input.pairs};
+        const Tensor of_pairs = cuda::tiled_sigmoid(pairs);
+        of_pairs.sum().backward();
+        for (const Tensor& result : {losses.to_keys, losses.to_queries, input.queries.grad(), input.keys.grad(), input.temperature.grad()}) results.push_back(result.detach());
+        for (const Tensor& result : {of_pairs, pairs.queries.grad(), pairs.keys.grad(), pairs.scale.grad(), pairs.bias.grad()}) results.push_back(result.detach());
+      }
+      for (std::size_t i = 0; i < results.size() / 2; ++i) CHECK(torch::equal(results[i], results[i + results.size() / 2]));
     }
-    for (std::size_t i = 0; i < results.size() / 2; ++i) CHECK(torch::equal(results[i], results[i + results.size() / 2]));
   }
 }
 
@@ -147,8 +154,10 @@ TEST_CASE("cuda contrastive, emulated: saturated logits, zero vectors and rows w
     input.queries[3].zero_();
     input.keys[70].zero_();
     input.queries[5] = input.queries[5] * 50;  // logits of some 10^4, whose exponentials no float32 holds
-    input.both = true;
-    check_contrastive(input, std::max(tolerance_of(dtype), 1.0 / 256));  // float32, too: a logit of 5 10^4 has an error of 3e-3, and so have probabilities between 0 and 1
+    for (const bool both : {false, true}) {
+      input.both = both;
+      check_contrastive(input, std::max(tolerance_of(dtype), 1.0 / 256));  // float32, too: a logit of 5 10^4 has an error of 3e-3, and so have probabilities between 0 and 1
+    }
     // Everything is ignored or absent: losses and gradients are 0, not NaN.
     input.pairs = {torch::arange(40), torch::arange(75) + 1000, torch::zeros(40, torch::kInt64), torch::zeros(75, torch::kInt64), {}, torch::zeros({1, 2}, torch::kInt64)};
     input.queries = leaf(input.queries), input.keys = leaf(input.keys);
