@@ -200,7 +200,6 @@ TEST_CASE("number foils: numbers next to the true one, singular and plural where
     {"a man is riding the bus", {"two men are riding the bus"}},
     {"two men are riding the bus", {"three men are riding the bus", "four men are riding the bus", "one man is riding the bus"}},
     {"a baseball field", {"two baseball fields"}},
-    {"a human", {"two humans"}},
     {"a dog house", {"two dog houses"}},
     {"the two cats", {"the three cats", "the four cats"}},
     {"four quokkas", {"two quokkas", "three quokkas", "five quokkas", "six quokkas"}},
