@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <iostream>
+#include <optional>
 
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
@@ -15,7 +16,8 @@ namespace {
 using nlohmann::ordered_json;
 
 struct Arguments {
-  std::string config{}, root{}, scan = "100";
+  std::string config{}, scan = "100";
+  std::optional<std::string> root{};
   std::int64_t count = 3;
   bool json = false;
   std::vector<std::string> overrides{};
@@ -158,7 +160,7 @@ class Show {
 
 absl::StatusOr<ExitCode> show(const Arguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
-  if (!arguments.root.empty()) overrides.push_back("data.root=" + arguments.root);
+  if (arguments.root) overrides.push_back("data.root=" + *arguments.root);
   FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(arguments.config, overrides));
   FGVL_ASSIGN_OR_RETURN(std::vector<data::Stream> streams, data::open_streams(config.data, config.data.split));
   FGVL_ASSIGN_OR_RETURN(const data::TextPipelinePtr texts, data::make_text_pipeline(config.data, streams));

@@ -1,4 +1,4 @@
-# needs_only_libtorch(PROGRAM ARCHIVE...): what somebody's program takes from us needs LibTorch, CUDA's runtime and the system's libraries, and nothing else: no shared library beside those, and no symbol of what the
+# needs_only_libtorch(PROGRAM ARCHIVE...): what somebody's program takes from us needs LibTorch, the parts of CUDA that it brings and the system's libraries, and nothing else: no shared library beside those, and no symbol of what the
 # other modules stand on, in the program or in the archives that it was linked from. Takes CMAKE_NM and CMAKE_READELF.
 #
 # As a script: cmake -DPROGRAM=... -DARCHIVES=...;... -DCMAKE_NM=... -DCMAKE_READELF=... -P needs_only_libtorch.cmake
@@ -13,7 +13,7 @@ function(needs_only_libtorch program)
   endif()
   foreach(line IN LISTS needed)
     string(REGEX REPLACE ".*\\[([^]]*)\\]" "\\1" library "${line}")
-    if(NOT library MATCHES "^(libtorch|libtorch_cpu|libtorch_cuda|libc10|libc10_cuda)\\.so$" AND NOT library MATCHES "^lib(cudart|stdc\\+\\+|m|gcc_s|c|pthread|dl|rt|gomp|asan|ubsan|tsan)[-0-9.]*\\.so[.0-9]*$" AND
+    if(NOT library MATCHES "^(libtorch|libtorch_cpu|libtorch_cuda|libc10|libc10_cuda)\\.so$" AND NOT library MATCHES "^lib(cudart|cublas|stdc\\+\\+|m|gcc_s|c|pthread|dl|rt|gomp|asan|ubsan|tsan)[-0-9.]*\\.so[.0-9]*$" AND
        NOT library MATCHES "^ld-linux")
       message(FATAL_ERROR "${program} needs ${library}, and LibTorch should be all")
     endif()
