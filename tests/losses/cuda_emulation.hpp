@@ -1,7 +1,7 @@
 #pragma once
 /// Stands in for src/losses/cuda/device.cuh where there is no GPU: the kernels of src/losses/cuda, the same source, run on the CPU. A block's threads are fibers that take turns at
 /// __syncthreads; blocks follow one another. Slow, for small sizes. What it notices beyond wrong results, by throwing:
-///   a __syncthreads that not every thread of a block comes to (or not the same one); writes behind the shared memory that was asked for; 16 bytes that do not start at a multiple of 16.
+///   a __syncthreads that not every thread of a block comes to (or not the same one); writes behind the shared memory that was asked for.
 /// Shared memory starts as NaN in every block. A missing __syncthreads shows as wrong results, since one thread runs as far as it can before the next starts, and `thread_order` says which is first.
 #include <cmath>
 #include <cstddef>
@@ -11,7 +11,6 @@
 #include <functional>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -33,7 +32,6 @@ struct __nv_bfloat16 {
   c10::BFloat16 value{};
 };
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return {c10::BFloat16(value)}; }
-inline float __bfloat162float(__nv_bfloat16 value) { return static_cast<float>(value.value); }
 
 struct alignas(16) float4 {
   float x, y, z, w;

@@ -84,7 +84,7 @@ __device__ inline float block_sum(float value, float* scratch) {
   return scratch[0];
 }
 
-/// A thread has four neighbouring columns of every eighth of the block's rows. Columns behind the tile's last, within its stride, are written as 0.
+/// A thread has four neighbouring columns of every eighth of the block's rows. Those of its four that lie behind the tile's last, but within its stride, become 0.
 template <typename T, typename Loss, bool kTeacher>
 __global__ void __launch_bounds__(kThreads) gradient_of_tile(const Tile tile, const Loss loss, T* gradient, float* scale_sum, float* change_sum) {
   constexpr int kLanes = kGradientColumns / 4, kStep = kThreads / kLanes;
