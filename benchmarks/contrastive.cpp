@@ -118,7 +118,7 @@ std::function<double()> make_step(const Setting& setting, bool full) {
     });
   }
   return run({image, text, scale, bias}, [=] {
-    return losses::tiled_sigmoid({.queries = image, .keys = text, .scale = scale, .bias = bias, .pairs = losses::PairRules::diagonal(rows, setting.device)}).sum() / rows;
+    return losses::tiled_sigmoid({.queries = image, .keys = text, .scale = scale, .bias = bias, .pairs = losses::PairRules::diagonal(rows, setting.device)}) / rows;
   });
 }
 

@@ -10,7 +10,7 @@
 namespace fgvl::losses {
 namespace {
 
-std::vector<std::int64_t> host(const Tensor& values) {
+std::vector<std::int64_t> host_ids(const Tensor& values) {
   const Tensor copy = values.to(at::kCPU).contiguous();
   return {copy.const_data_ptr<std::int64_t>(), copy.const_data_ptr<std::int64_t>() + copy.numel()};
 }
@@ -65,19 +65,19 @@ void check_rules(const PairRules& rules, std::int64_t queries, std::int64_t keys
 PairTable::PairTable(const PairRules& rules, std::int64_t queries, std::int64_t keys, const char* where) : keys_(keys) {
   check_rules(rules, queries, keys, where);
   std::unordered_map<std::int64_t, Range> by_id;
-  keys_by_id_ = sorted_by(host(rules.key_id), by_id);
-  for (const std::int64_t id : host(rules.query_id)) {
+  keys_by_id_ = sorted_by(host_ids(rules.key_id), by_id);
+  for (const std::int64_t id : host_ids(rules.query_id)) {
     const auto found = by_id.find(id);
     ids_.push_back(found == by_id.end() ? Range{} : found->second);
   }
   if (!rules.positive.defined() && !rules.ignored.defined()) return;
 
   std::unordered_map<std::int64_t, Range> by_group;
-  keys_by_group_ = sorted_by(host(rules.key_group), by_group);
-  const std::vector<std::int64_t> query_group = host(rules.query_group);
+  keys_by_group_ = sorted_by(host_ids(rules.key_group), by_group);
+  const std::vector<std::int64_t> query_group = host_ids(rules.query_group);
   const auto resolve = [&](const Tensor& pairs, Relations& relations, std::vector<Range>& of_query) {
     if (!pairs.defined()) return;
-    const std::vector<std::int64_t> flat = host(pairs);
+    const std::vector<std::int64_t> flat = host_ids(pairs);
     std::vector<std::array<std::int64_t, 2>> list;
     for (std::size_t i = 0; i < flat.size(); i += 2) {
       if (by_group.contains(flat[i + 1])) list.push_back({flat[i], flat[i + 1]});

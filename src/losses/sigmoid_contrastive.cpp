@@ -28,8 +28,8 @@ class SigmoidContrastiveTerm final : public LossTerm, public TemperatureSource {
     // Every rank judges its own visuals with the texts of all ranks: each pair once.
     const PairRules pairs = pair_rules(own, own.gathered(collective), known, batch.implied_keys, options_.same_text == SameText::kPositive);
     const Tensor scale = divisor().to(visual.scalar_type()).reciprocal();
-    const Tensor each = tiled_sigmoid({.queries = visual, .keys = collective.all_gather_rows(text), .scale = scale, .bias = bias_.to(visual.scalar_type()), .pairs = pairs});
-    return Loss().part("", 1.0, each.sum(), static_cast<double>(rows.size(0)));
+    const Tensor sum = tiled_sigmoid({.queries = visual, .keys = collective.all_gather_rows(text), .scale = scale, .bias = bias_.to(visual.scalar_type()), .pairs = pairs});
+    return Loss().part("", 1.0, sum, static_cast<double>(rows.size(0)));
   }
 
  private:
@@ -52,7 +52,7 @@ void visit_fields(config::Visitor& visitor, SigmoidContrastiveOptions& options) 
 Tensor sigmoid_contrastive(const Tensor& visual, const Tensor& text, const Tensor& scale, const Tensor& bias) {
   TORCH_CHECK(visual.dim() == 2 && visual.sizes() == text.sizes(), "[sigmoid_contrastive] visual, text: expected two [N, E], got ", visual.sizes(), " and ", text.sizes());
   const std::int64_t rows = visual.size(0);
-  return tiled_sigmoid({.queries = visual, .keys = text, .scale = scale, .bias = bias, .pairs = PairRules::diagonal(rows, visual.device())}).sum() / std::max<std::int64_t>(rows, 1);
+  return tiled_sigmoid({.queries = visual, .keys = text, .scale = scale, .bias = bias, .pairs = PairRules::diagonal(rows, visual.device())}) / std::max<std::int64_t>(rows, 1);
 }
 
 LossTermPtr make_term(const SigmoidContrastiveOptions& options, const FeatureSpec&) { return std::make_shared<SigmoidContrastiveTerm>(options); }

@@ -1,5 +1,4 @@
 #include <limits>
-#include <vector>
 
 #include <torch/torch.h>
 
@@ -16,79 +15,71 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct Plan final : torch::CustomClassHolder {
-  Plan(PairTable pairs, at::Device device) : table(std::move(pairs)), tiling(table.queries(), table.keys(), 0, device) {}
+/// What the tiles are cut from, and the gradients of the sum, which the forward pass leaves for the backward pass.
+struct State final : torch::CustomClassHolder {
+  State(PairTable pairs, at::Device device) : table(std::move(pairs)), tiling(table.queries(), table.keys(), 0, device) {}
 
   PairTable table;
   Tiling tiling;
-  std::vector<Tensor> kept{};  ///< signed logits of the first tiles, set by forward
+  bool with_gradients = false;
+  Tensor of_queries{}, of_keys{}, of_scale{}, of_bias{};
 };
 
+/// The loss of a pair depends on no other pair, unlike a softmax: the forward pass makes of a tile of logits their gradient as soon as it has their losses, so that no tile is kept or computed twice.
 class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
  public:
-  static Tensor forward(AutogradContext* context, const Tensor& queries, const Tensor& keys, const Tensor& scale, const Tensor& bias, const c10::intrusive_ptr<Plan>& plan) {
-    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
-    context->save_for_backward({queries, keys, scale, bias});
+  static Tensor forward(AutogradContext* context, const Tensor& queries, const Tensor& keys, const Tensor& scale, const Tensor& bias, const c10::intrusive_ptr<State>& state) {
+    context->saved_data["state"] = c10::IValue::make_capsule(state);
+    const double factor = scale.item<double>();
     // Negatives need log sigmoid(-logit), so that tiles hold minus the logits and only the few positives are turned round.
-    const TileProducts products(queries * -scale.item<double>(), keys, {});
-    const Tensor losses = at::zeros({plan->table.queries()}, queries.options().dtype(at::kDouble));
-    const Tensor buffer = plan->tiling.buffer(queries), log_buffer = at::empty_like(buffer), scratch_buffer = at::empty_like(buffer);
-    bool keeps = true;  // until there is no room
-    plan->tiling.for_each_tile([&](const PairTable::Tile& tile) {
-      keeps = keeps && plan->tiling.has_room_for(tile, plan->kept);
-      Tensor signed_logits = keeps ? at::empty({tile.rows(), tile.columns()}, queries.options()) : Tiling::view(buffer, tile);
-      Tensor logs = Tiling::view(log_buffer, tile), scratch = Tiling::view(scratch_buffer, tile);
-      const TileMarks marks(plan->table, tile, queries.device());
+    const TileProducts products(queries * -factor, keys, {});
+    const Tensor loss = at::zeros({}, queries.options().dtype(at::kDouble)), one = at::ones({}, queries.options());
+    const Tensor buffer = state->tiling.buffer(queries), log_buffer = at::empty_like(buffer), exponential_buffer = at::empty_like(buffer);
+    if (state->with_gradients) {
+      state->of_queries = at::zeros_like(queries, at::MemoryFormat::Contiguous);
+      state->of_keys = at::zeros_like(keys, at::MemoryFormat::Contiguous);
+      state->of_bias = at::zeros({}, loss.options());
+    }
+    state->tiling.for_each_tile([&](const PairTable::Tile& tile) {
+      Tensor signed_logits = Tiling::view(buffer, tile), logs = Tiling::view(log_buffer, tile), exponentials = Tiling::view(exponential_buffer, tile);
+      const TileMarks marks(state->table, tile, queries.device());
       products.into(signed_logits, tile);
       signed_logits.sub_(bias);
-      if (marks.positive.defined()) {
-        Tensor flat = signed_logits.view(-1);
-        flat.index_copy_(0, marks.positive, -flat.index_select(0, marks.positive));
-      }
-      marks.fill_ignored(signed_logits, std::numeric_limits<double>::infinity());  // log sigmoid is 0 there
-      at::log_sigmoid_forward_out(logs, scratch, signed_logits);
-      losses.narrow(0, tile.query_begin, tile.rows()).sub_(logs.sum(1));
-      if (keeps) plan->kept.push_back(signed_logits);
+      turn_positives(signed_logits, marks);
+      marks.fill_ignored(signed_logits, std::numeric_limits<double>::infinity());  // log sigmoid is 0 there, and so is its derivative
+      at::log_sigmoid_forward_out(logs, exponentials, signed_logits);
+      loss.sub_(logs.sum(1).sum(at::kDouble));
+      if (!state->with_gradients) return;
+      // -log sigmoid(y z) has the derivative -y sigmoid(-y z) by z; log_sigmoid_backward makes sigmoid(-y z) of y z and its exponential.
+      Tensor& gradient = logs;
+      at::log_sigmoid_backward_out(gradient, one.expand_as(signed_logits), signed_logits, exponentials);
+      turn_positives(gradient, marks);
+      state->of_bias.add_(gradient.sum(1).sum(at::kDouble));
+      state->of_queries.narrow(0, tile.query_begin, tile.rows()).addmm_(gradient, products.right_of(tile));
+      state->of_keys.narrow(0, tile.key_begin, tile.columns()).addmm_(gradient.t(), products.left_of(tile), 1, -1);
     });
-    return losses.to(queries.scalar_type());
+    if (state->with_gradients) {
+      // sum over m of gradient * similarity is, row by row, what the query's gradient is before the scale, times the query.
+      state->of_scale = (state->of_queries * queries).sum(at::kDouble);
+      state->of_queries.mul_(factor);
+      context->save_for_backward({scale, bias});
+    }
+    return loss.to(queries.scalar_type());
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     TORCH_CHECK(!at::GradMode::is_enabled(), "[tiled_sigmoid] is differentiable once: create_graph is not supported");
-    const auto plan = c10::static_intrusive_pointer_cast<Plan>(context->saved_data["plan"].toCapsule());
+    const auto state = c10::static_intrusive_pointer_cast<State>(context->saved_data["state"].toCapsule());
     const variable_list saved = context->get_saved_variables();
-    const Tensor &queries = saved[0], &keys = saved[1], &bias = saved[3];
-    const double scale = saved[2].item<double>();
-    const TileProducts products(queries * scale, keys, {});
-    const Tensor query_gradient = at::zeros_like(queries, at::MemoryFormat::Contiguous), key_gradient = at::zeros_like(keys, at::MemoryFormat::Contiguous);
-    const Tensor bias_gradient = at::zeros({}, queries.options().dtype(at::kDouble)), buffer = plan->tiling.buffer(queries);
-    std::size_t visited = 0;
-    plan->tiling.for_each_tile([&](const PairTable::Tile& tile) {
-      Tensor gradient = Tiling::view(buffer, tile);
-      const TileMarks marks(plan->table, tile, queries.device());
-      if (visited < plan->kept.size()) {
-        // -log sigmoid(y z) has the derivative -y sigmoid(-y z), and y z is kept; infinite where ignored, which gives 0.
-        at::neg_out(gradient, plan->kept[visited]).sigmoid_();
-        if (marks.positive.defined()) {
-          Tensor flat = gradient.view(-1);
-          flat.index_copy_(0, marks.positive, -flat.index_select(0, marks.positive));
-        }
-      } else {
-        products.into(gradient, tile);
-        gradient.add_(bias).sigmoid_();
-        // -log sigmoid(z) has the derivative sigmoid(z) - 1, -log sigmoid(-z) has sigmoid(z).
-        if (marks.positive.defined()) gradient.view(-1).index_add_(0, marks.positive, at::ones_like(marks.positive, gradient.options()), -1);
-        marks.fill_ignored(gradient, 0.0);
-      }
-      ++visited;
-      gradient.mul_(gradients[0].narrow(0, tile.query_begin, tile.rows()).unsqueeze(1));
-      bias_gradient.add_(gradient.sum(at::kDouble));
-      query_gradient.narrow(0, tile.query_begin, tile.rows()).addmm_(gradient, products.right_of(tile));
-      key_gradient.narrow(0, tile.key_begin, tile.columns()).addmm_(gradient.t(), products.left_of(tile));
-    });
-    // sum_m gradient * similarity is, row by row, what the query's gradient is before the scale, times the query.
-    const Tensor scale_gradient = (query_gradient * queries).sum(at::kDouble);
-    return {query_gradient * scale, key_gradient, scale_gradient.to(saved[2].scalar_type()).view_as(saved[2]), bias_gradient.to(bias.scalar_type()).view_as(bias), Tensor()};
+    const auto as = [&](const Tensor& of_sum, const Tensor& value) { return (of_sum * gradients[0]).to(value.scalar_type()).view_as(value); };
+    return {state->of_queries * gradients[0], state->of_keys * gradients[0], as(state->of_scale, saved[0]), as(state->of_bias, saved[1]), Tensor()};
+  }
+
+ private:
+  static void turn_positives(Tensor& tile, const TileMarks& marks) {
+    if (!marks.positive.defined()) return;
+    Tensor flat = tile.view(-1);
+    flat.index_copy_(0, marks.positive, -flat.index_select(0, marks.positive));
   }
 };
 
@@ -114,8 +105,9 @@ Tensor tiled_sigmoid(const SigmoidInput& input) {
 #endif
   const auto computed = [&](const Tensor& rows) { return rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat); };
   const Tensor queries = computed(input.queries);
-  const auto plan = c10::make_intrusive<Plan>(PairTable(input.pairs, input.queries.size(0), input.keys.size(0), "tiled_sigmoid"), input.queries.device());
-  return TiledSigmoid::apply(queries, computed(input.keys), input.scale, input.bias.to(queries.scalar_type()), plan);
+  const auto state = c10::make_intrusive<State>(PairTable(input.pairs, input.queries.size(0), input.keys.size(0), "tiled_sigmoid"), input.queries.device());
+  state->with_gradients = needs_gradients({input.queries, input.keys, input.scale, input.bias});
+  return TiledSigmoid::apply(queries, computed(input.keys), input.scale, input.bias.to(queries.scalar_type()), state);
 }
 
 }  // namespace fgvl::losses

@@ -8,6 +8,11 @@
 
 namespace fgvl::losses {
 
+/// Whether anybody may ask for gradients of what is computed of `values`.
+inline bool needs_gradients(at::TensorList values) {
+  return at::GradMode::is_enabled() && std::any_of(values.begin(), values.end(), [](const Tensor& value) { return value.requires_grad(); });
+}
+
 /// Queries against keys in tiles that stay in a processor's cache and are large enough for its matrix products; those of a queue begin a tile of their own.
 class Tiling {
  public:
@@ -70,6 +75,7 @@ class TileProducts {
   TileProducts(Tensor left, Tensor right, Tensor queue) : left_(std::move(left)), right_(std::move(right)), queue_(std::move(queue)) {}
 
   const Tensor& left() const { return left_; }
+  const Tensor& right() const { return right_; }
   Tensor left_of(const PairTable::Tile& tile) const { return left_.narrow(0, tile.query_begin, tile.rows()); }
   Tensor right_of(const PairTable::Tile& tile) const {
     return is_queue(tile) ? queue_.narrow(0, tile.key_begin - right_.size(0), tile.columns()) : right_.narrow(0, tile.key_begin, tile.columns());

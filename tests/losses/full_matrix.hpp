@@ -56,7 +56,7 @@ inline Tensor full_sigmoid(const losses::SigmoidInput& input) {
   const auto doubles = [](const Tensor& rows) { return rows.to(torch::kFloat64); };
   const Tensor logits = doubles(input.queries).matmul(doubles(input.keys).t()) * doubles(input.scale) + doubles(input.bias);
   const Tensor sign = torch::where(masks.positive, torch::ones({}, torch::kFloat64), -torch::ones({}, torch::kFloat64));
-  return -torch::log_sigmoid(sign * logits).masked_fill(masks.ignored, 0.0).sum(1);
+  return -torch::log_sigmoid(sign * logits).masked_fill(masks.ignored, 0.0).sum();
 }
 
 }  // namespace fgvl::test

@@ -13,10 +13,10 @@
 namespace fgvl::losses {
 namespace {
 
-constexpr std::int64_t kWidth = 6;
+constexpr std::int64_t kEmbedDim = 6;
 
 /// Normally distributed rows: their norms differ.
-Tensor rows(std::int64_t count, std::uint64_t seed, at::ScalarType dtype = at::kDouble, std::int64_t width = kWidth) {
+Tensor rows(std::int64_t count, std::uint64_t seed, at::ScalarType dtype = at::kDouble, std::int64_t width = kEmbedDim) {
   at::Generator generator = Generator({.seed = seed}).torch_generator(at::kCPU);
   return torch::empty({count, width}, torch::kFloat64).normal_(0, 0.5, generator).to(dtype);
 }
@@ -137,7 +137,7 @@ TEST_CASE("tiled_contrastive: gradients equal finite differences", "[tiled]") {
 TEST_CASE("tiled_contrastive: saturated logits, zero rows and identical rows give what the whole matrix gives, all of it finite", "[tiled]") {
   for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
     const double least = dtype == at::kDouble ? 1e-12 : 1e-5, epsilon = dtype == at::kDouble ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
-    const Tensor q = rows(40, 1, dtype), k = rows(30, 2, dtype), opposite = at::cat({-torch::ones({1, kWidth}), torch::ones({29, kWidth})}).to(dtype);
+    const Tensor q = rows(40, 1, dtype), k = rows(30, 2, dtype), opposite = at::cat({-torch::ones({1, kEmbedDim}), torch::ones({29, kEmbedDim})}).to(dtype);
     const std::vector<std::pair<Tensor, Tensor>> inputs = {
         {q * 100, k}, {q * 1e4, k * 100}, {q * 0, k}, {q * 0, k * 0}, {torch::ones_like(q), torch::ones_like(k)},
         {torch::ones_like(q) * 3, opposite * 3},     // one column far below all others, in every row
@@ -174,7 +174,7 @@ TEST_CASE("tiled_contrastive: where maxima are kept, later tiles may have larger
 
 TEST_CASE("tiled_contrastive: what underflows with the common shift is computed again with maxima", "[tiled]") {
   // Unit rows at temperature 0.01, CLIP's limit: logits from -100 to 100. The first query points away from every key, so that its whole row is at -100, below what float32 holds beside 100.
-  Tensor q = torch::ones({20, kWidth}) / std::sqrt(static_cast<double>(kWidth)), k = q + 0.01 * rows(20, 2, at::kFloat);
+  Tensor q = torch::ones({20, kEmbedDim}) / std::sqrt(static_cast<double>(kEmbedDim)), k = q + 0.01 * rows(20, 2, at::kFloat);
   q[0] = -q[0];
   ContrastiveInput input{.queries = q, .keys = k, .temperature = torch::tensor(0.01f), .pairs = PairRules::diagonal(20), .both = true};
   check_equal(input, 1e-5);
@@ -222,17 +222,17 @@ TEST_CASE("tiled_contrastive: bfloat16 features are computed in float32", "[tile
   CHECK(at::equal(losses, tiled_contrastive(input).to_keys));
 }
 
-/// The losses, and gradients of their weighted sum by queries, keys, scale and bias.
-std::vector<Tensor> evaluated(SigmoidInput input, Tensor (*losses_of)(const SigmoidInput&)) {
+/// The loss, and gradients of a third of it by queries, keys, scale and bias.
+std::vector<Tensor> evaluated(SigmoidInput input, Tensor (*loss_of)(const SigmoidInput&)) {
   for (Tensor* leaf : {&input.queries, &input.keys, &input.scale, &input.bias}) *leaf = leaf->detach().clone().set_requires_grad(true);
-  const Tensor losses = losses_of(input);
-  (losses * torch::linspace(0.5, 1.5, losses.numel(), losses.options())).sum().backward();
-  std::vector<Tensor> values{losses.detach()};
+  const Tensor loss = loss_of(input);
+  (loss / 3).backward();
+  std::vector<Tensor> values{loss.detach()};
   for (const Tensor& leaf : {input.queries, input.keys, input.scale, input.bias}) values.push_back(leaf.grad().defined() ? leaf.grad() : torch::zeros_like(leaf));
   return values;
 }
 
-TEST_CASE("tiled_sigmoid: losses and gradients equal those of the whole matrix, saturated logits included", "[tiled]") {
+TEST_CASE("tiled_sigmoid: loss and gradients equal those of the whole matrix, saturated logits included", "[tiled]") {
   for (const Sizes& size : kSizes) {
     for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
       for (const double scale : {10.0, 3000.0}) {

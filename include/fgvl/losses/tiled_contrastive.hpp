@@ -52,9 +52,9 @@ struct ContrastiveLosses {
 /// Throws c10::Error, naming the field, for shapes, dtypes or devices that do not fit.
 ContrastiveLosses tiled_contrastive(const ContrastiveInput& input);
 
-/// [N] sum over m of -log sigmoid(y * (similarity * scale + bias)) with y = 1 for positives, -1 for negatives, ignored pairs left out: the pairwise loss of SigLIP (arXiv 2303.15343), tile by tile.
-/// `scale` and `bias` are scalars with gradient. `queries` [N, E], `keys` [M, E]. Differentiable once.
-/// float32 losses for float16 and bfloat16 rows. N = 0 and M = 0 are allowed. Throws c10::Error, naming the field, for shapes, dtypes or devices that do not fit.
+/// Scalar: the sum over all pairs of -log sigmoid(y * (similarity * scale + bias)) with y = 1 for positives, -1 for negatives, ignored pairs left out: the pairwise loss of SigLIP (arXiv 2303.15343), tile by
+/// tile. `scale` and `bias` are scalars with gradient. `queries` [N, E], `keys` [M, E]. Three products of [N, E] and [E, M] in total: the forward pass computes the gradients, too, where one is asked for.
+/// Differentiable once. A float32 loss for float16 and bfloat16 rows. N = 0 and M = 0 are allowed. Throws c10::Error, naming the field, for shapes, dtypes or devices that do not fit.
 struct SigmoidInput {
   Tensor queries{};  ///< [N, E]
   Tensor keys{};     ///< [M, E]

@@ -53,13 +53,13 @@ struct Change<SigmoidLoss> {
   struct OfColumn {};
   static __device__ OfColumn of_column(const SigmoidLoss&, std::int64_t) { return {}; }
 
-  float bias, weight;
-  __device__ Change(const SigmoidLoss& loss, std::int64_t row) : bias(*loss.bias), weight(loss.weight[row]) {}
+  float bias;
+  __device__ Change(const SigmoidLoss& loss, std::int64_t) : bias(*loss.bias) {}
 
   template <bool kTeacher>
   __device__ float of(float similarity, float, bool positive, const OfColumn&) const {
     const float sign = positive ? 1.0f : -1.0f;
-    return -sign * weight / (1.0f + expf(sign * (similarity + bias)));
+    return -sign / (1.0f + expf(sign * (similarity + bias)));
   }
 };
 

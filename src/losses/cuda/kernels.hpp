@@ -69,10 +69,9 @@ struct SoftmaxLoss {
   SoftmaxSide over_rows{};     ///< members [columns]
 };
 
-/// weight * -log sigmoid(y (similarity + bias)), y = 1 for positives and -1 for negatives.
+/// -log sigmoid(y (similarity + bias)), y = 1 for positives and -1 for negatives.
 struct SigmoidLoss {
-  const float* bias = nullptr;    ///< one value
-  const float* weight = nullptr;  ///< [rows]
+  const float* bias = nullptr;  ///< one value
 };
 
 // How blocks share a tile. A function of the tile's size alone, never of the device, and partial results are added in their order: every GPU adds in the same order.
@@ -97,7 +96,7 @@ struct Lines {
 /// Merges a tile into the sums of its rows and its columns. `partials`: scratch memory of row_partials and, if columns are asked for, column_partials.
 void tile_statistics(const Tile& tile, const Lines<RunningSums>& rows, const Lines<RunningSums>& columns, RunningSums* partials, CUstream_st* stream);
 void cross_entropies(const RunningSums* sums, std::int64_t lines, float alpha, const CrossEntropies& result, CUstream_st* stream);
-/// Adds a tile to the losses of its rows, without the loss's weights. `partials`: row_partials floats of scratch memory.
+/// Adds a tile to the losses of its rows. `partials`: row_partials floats of scratch memory.
 void tile_sigmoid_losses(const Tile& tile, const SigmoidLoss& loss, const Lines<float>& rows, float* partials, CUstream_st* stream);
 /// gradient [rows, stride] = scale * d loss / d similarity, 0 where ignored; may be the products themselves. T: float or __nv_bfloat16. Loss: SoftmaxLoss or SigmoidLoss.
 /// scale_sum, change_sum [gradient_blocks]: their totals are d loss / d scale, and the sum of d loss / d similarity, that is d loss / d bias.

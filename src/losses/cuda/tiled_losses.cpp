@@ -156,18 +156,17 @@ class Pass {
 };
 
 struct Gradients {
-  Tensor queries{}, keys{};           // of the vectors' type; undefined where not asked for
+  Tensor queries{}, keys{};           // float32; undefined where not asked for
   Tensor scale{}, similarities{};     // scalars float64: of the scale, and the sum over all pairs
 };
 
-/// `loss_of(place)` is the loss as a tile's kernels take it.
+/// `loss_of(tile, place)` is the loss as a tile's kernels take it, and may read the tile's products before the gradient takes their place.
 template <typename LossOf>
-Gradients gradients_of(const Problem& problem, const Tensor& queries, const Tensor& keys, bool of_queries, bool of_keys, const LossOf& loss_of) {
-  const Pass pass(problem, queries, keys);
+Gradients gradients_of(const Problem& problem, const Pass& pass, bool of_queries, bool of_keys, const LossOf& loss_of) {
   const Tensor& rows = pass.products().left();
   const bool is_bfloat16 = rows.scalar_type() == at::kBFloat16;
   const Tensor query_sum = of_queries ? at::zeros_like(rows, rows.options().dtype(at::kFloat)) : Tensor();
-  const Tensor key_sum = of_keys ? at::zeros(keys.sizes(), rows.options().dtype(at::kFloat)) : Tensor();
+  const Tensor key_sum = of_keys ? at::zeros(pass.products().right().sizes(), rows.options().dtype(at::kFloat)) : Tensor();
   // In the products' place, unless they are of another type or serve another backward pass, too.
   const Tensor change_buffer = is_bfloat16 || problem.kept.defined() ? pass.new_buffer(rows.scalar_type()) : pass.buffer();
   std::int64_t blocks = 0;
@@ -176,19 +175,19 @@ Gradients gradients_of(const Problem& problem, const Tensor& queries, const Tens
   float *scale_sums = data(totals), *change_sums = scale_sums + blocks;
   pass.for_each_tile([&](const Tile& tile, const PairTable::Tile& place) {
     const Tensor changes = Pass::view(change_buffer, place);
+    const auto loss = loss_of(tile, place);
     if (is_bfloat16) {
-      tile_gradient(tile, loss_of(place), static_cast<__nv_bfloat16*>(changes.mutable_data_ptr()), scale_sums, change_sums, pass.stream());
+      tile_gradient(tile, loss, static_cast<__nv_bfloat16*>(changes.mutable_data_ptr()), scale_sums, change_sums, pass.stream());
     } else {
-      tile_gradient(tile, loss_of(place), data(changes), scale_sums, change_sums, pass.stream());
+      tile_gradient(tile, loss, data(changes), scale_sums, change_sums, pass.stream());
     }
     scale_sums += gradient_blocks(tile.rows, tile.columns);
     change_sums += gradient_blocks(tile.rows, tile.columns);
     if (of_queries) multiply(query_sum.narrow(0, place.query_begin, place.rows()), changes, pass.products().right_of(place), /*add=*/true);
     if (of_keys && !pass.products().is_queue(place)) multiply(key_sum.narrow(0, place.key_begin, place.columns()), changes.t(), pass.products().left_of(place), /*add=*/true);
   });
-  const auto as_given = [&](const Tensor& sum) { return sum.defined() ? sum.to(rows.scalar_type()) : sum; };
   const Tensor sums_over_pairs = totals.sum({1}, /*keepdim=*/false, at::kDouble);
-  return {as_given(query_sum), as_given(key_sum), sums_over_pairs[0], sums_over_pairs[1]};
+  return {query_sum, key_sum, sums_over_pairs[0], sums_over_pairs[1]};
 }
 
 /// Of one direction's softmaxes: the rows of [4, lines] float32, of which the last is only there with a teacher.
@@ -255,11 +254,13 @@ class Contrastive final : public torch::autograd::Function<Contrastive> {
     // Kept alive while the kernels are launched; PyTorch's allocator hands memory on in the stream's order.
     const Tensor of_queries = gradients[0].to(at::kFloat).contiguous(), of_keys = state->both ? gradients[1].to(at::kFloat).contiguous() : Tensor();
     const SoftmaxSide query_side = state->to_keys.side(of_queries), key_side = state->both ? state->to_queries.side(of_keys) : SoftmaxSide{};
-    const Gradients found = gradients_of(state->problem, saved[0], saved[1], context->needs_input_grad(0), context->needs_input_grad(1) && saved[1].size(0) > 0, [&](const PairTable::Tile& place) {
+    const Pass pass(state->problem, saved[0], saved[1]);
+    const Gradients found = gradients_of(state->problem, pass, context->needs_input_grad(0), context->needs_input_grad(1) && saved[1].size(0) > 0, [&](const Tile&, const PairTable::Tile& place) {
       return SoftmaxLoss{query_side.from(place.query_begin), key_side.from(place.key_begin)};
     });
     // scale = 1 / temperature
-    return {found.queries, found.keys, (-found.scale * scale.to(at::kDouble).square()).reshape(saved[2].sizes()).to(saved[2].options()), Tensor()};
+    const auto as_given = [&](const Tensor& sum) { return sum.defined() ? sum.to(saved[0].scalar_type()) : sum; };
+    return {as_given(found.queries), as_given(found.keys), (-found.scale * scale.to(at::kDouble).square()).reshape(saved[2].sizes()).to(saved[2].options()), Tensor()};
   }
 };
 
@@ -267,36 +268,41 @@ struct SigmoidState final : torch::CustomClassHolder {
   SigmoidState(const SigmoidInput& input) : problem(input.pairs, input.queries, input.keys.size(0), Tensor()) {}
 
   Problem problem;
-  Tensor bias{};  // [1] float32
+  bool with_gradients = false, of_queries = false, of_keys = false;
+  Gradients found{};  // of the sum: the forward pass leaves them for the backward pass
 };
 
+/// As on the CPU, a pair's gradient needs no other pair: the forward pass computes it beside the loss.
 class Sigmoid final : public torch::autograd::Function<Sigmoid> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& queries, const Tensor& keys, const Tensor& scale, const Tensor& bias, const c10::intrusive_ptr<SigmoidState>& state) {
     Problem& problem = state->problem;
     problem.scale = scale.detach().reshape({1}).to(queries.device(), at::kFloat);
-    state->bias = bias.detach().reshape({1}).to(queries.device(), at::kFloat);
+    const Tensor bias_there = bias.detach().reshape({1}).to(queries.device(), at::kFloat);
     const Pass pass(problem, queries, keys);
     const Tensor losses = floats(problem.scale, {queries.size(0)}), partials = floats(problem.scale, {problem.most(row_partials)});
-    pass.for_each_tile([&](const Tile& tile, const PairTable::Tile& place) {
-      tile_sigmoid_losses(tile, {data(state->bias), nullptr}, {data(losses) + place.query_begin, place.key_begin == 0}, data(partials), pass.stream());
-    });
-    problem.kept = pass.only_tile();
-    context->saved_data["state"] = c10::IValue::make_capsule(state);
-    context->save_for_backward({queries, keys, scale, bias});
-    return losses;
+    const auto summed_up = [&](const Tile& tile, const PairTable::Tile& place) {
+      const SigmoidLoss loss{data(bias_there)};
+      tile_sigmoid_losses(tile, loss, {data(losses) + place.query_begin, place.key_begin == 0}, data(partials), pass.stream());
+      return loss;
+    };
+    if (state->with_gradients) {
+      state->found = gradients_of(problem, pass, state->of_queries, state->of_keys, summed_up);
+      context->saved_data["state"] = c10::IValue::make_capsule(state);
+      context->save_for_backward({queries, scale, bias});
+    } else {
+      pass.for_each_tile(summed_up);
+    }
+    return losses.sum(at::kDouble).to(at::kFloat);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     check_once("tiled_sigmoid");
     const auto state = c10::static_intrusive_pointer_cast<SigmoidState>(context->saved_data["state"].toCapsule());
     const variable_list saved = context->get_saved_variables();
-    const Tensor weight = gradients[0].to(at::kFloat).contiguous();
-    const Gradients found = gradients_of(state->problem, saved[0], saved[1], context->needs_input_grad(0), context->needs_input_grad(1), [&](const PairTable::Tile& place) {
-      return SigmoidLoss{data(state->bias), data(weight) + place.query_begin};
-    });
-    const auto as = [](const Tensor& gradient, const Tensor& value) { return gradient.reshape(value.sizes()).to(value.options()); };
-    return {found.queries, found.keys, as(found.scale, saved[2]), as(found.similarities, saved[3]), Tensor()};
+    const auto of_vectors = [&](const Tensor& of_sum) { return of_sum.defined() ? (of_sum * gradients[0]).to(saved[0].scalar_type()) : of_sum; };
+    const auto of_scalar = [&](const Tensor& of_sum, const Tensor& value) { return (of_sum * gradients[0]).reshape(value.sizes()).to(value.options()); };
+    return {of_vectors(state->found.queries), of_vectors(state->found.keys), of_scalar(state->found.scale, saved[1]), of_scalar(state->found.similarities, saved[2]), Tensor()};
   }
 };
 
@@ -317,7 +323,11 @@ ContrastiveLosses tiled_contrastive(const ContrastiveInput& input) {
 Tensor tiled_sigmoid(const SigmoidInput& input) {
   check(input.pairs, input.queries, input.keys.size(0), "tiled_sigmoid");
   const c10::OptionalDeviceGuard guard(input.queries.device());
-  return Sigmoid::apply(input.queries, input.keys, input.scale, input.bias, c10::make_intrusive<SigmoidState>(input));
+  const auto state = c10::make_intrusive<SigmoidState>(input);
+  state->with_gradients = needs_gradients({input.queries, input.keys, input.scale, input.bias});
+  state->of_queries = state->with_gradients && input.queries.requires_grad();
+  state->of_keys = state->with_gradients && input.keys.requires_grad();
+  return Sigmoid::apply(input.queries, input.keys, input.scale, input.bias, state);
 }
 
 }  // namespace fgvl::losses::cuda

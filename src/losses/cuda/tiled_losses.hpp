@@ -10,8 +10,8 @@ namespace fgvl::losses::cuda {
 bool has_kernels(const ContrastiveInput& input);
 bool has_kernels(const SigmoidInput& input);
 
-/// Of checked arguments for which `has_kernels`; the losses are float32. cuBLAS computes a tile of products, float32 of bfloat16 vectors too, and our kernels make of it statistics in the forward pass and the
-/// gradient of similarities in the backward pass, which is rounded to bfloat16 for its products with bfloat16 vectors. The same numbers on every run: no sum depends on the order in which threads finish.
+/// Of checked arguments for which `has_kernels`; the losses are float32. cuBLAS computes a tile of products, float32 of bfloat16 vectors too, and our kernels make of it statistics in the forward pass and, in
+/// the backward pass of softmaxes and the forward pass of sigmoids, the gradient of similarities, which is rounded to bfloat16 for its products with bfloat16 vectors. The same numbers on every run: no sum depends on the order in which threads finish.
 ContrastiveLosses tiled_contrastive(const ContrastiveInput& input);
 Tensor tiled_sigmoid(const SigmoidInput& input);
 
