@@ -109,61 +109,48 @@ void AdamW::zero_grad() {
 
 double AdamW::clip(double clip_norm) {
   torch::NoGradGuard guard;
+  gradient_factor_ = 1;
   std::vector<Tensor> gradients;
   for (const Slot& slot : slots_) {
     if (slot.parameter.grad().defined()) gradients.push_back(slot.parameter.grad());
   }
   if (gradients.empty()) return 0;
   const double norm = at::stack(at::_foreach_norm(gradients)).norm().item<double>();
-  if (clip_norm > 0 && norm > clip_norm) at::_foreach_mul_(gradients, clip_norm / (norm + 1e-6));
+  if (clip_norm > 0 && norm > clip_norm) gradient_factor_ = clip_norm / (norm + 1e-6);
   return norm;
 }
 
+// Both updates are PyTorch's fused kernel, one pass over memory. With s = 1 - beta2^t, PyTorch has p -= lr weight_decay p, then p -= lr / (1 - beta1^t) m / (sqrt(v / s) + eps). transformers has
+// p -= lr sqrt(s) / (1 - beta1^t) m / (sqrt(v) + eps), which is the same with eps / sqrt(s) for eps, then p -= lr weight_decay p.
 void AdamW::step(double lr) {
   torch::NoGradGuard guard;
   for (const Group& group : groups_) {
-    Lists lists;
+    std::map<double, Lists> by_eps;  // one, but where parameters have seen different numbers of steps
     for (const std::size_t index : group.slots) {
       Slot& slot = slots_[index];
       if (!slot.parameter.grad().defined()) continue;
       slot.steps.add_(1);
+      Lists& lists = by_eps[eps_at(++slot.steps_done)];
       lists.parameters.push_back(slot.parameter);
       lists.gradients.push_back(slot.parameter.grad());
       lists.first.push_back(slot.first_moment);
       lists.second.push_back(slot.second_moment);
       lists.steps.push_back(slot.steps);
-      lists.steps_done.push_back(++slot.steps_done);
     }
-    if (lists.parameters.empty()) continue;
-    const double weight_decay = group.decayed ? options_.weight_decay : 0.0;
-    if (options_.update == Update::kTorch) {
-      update_as_torch(lists, lr * group.lr_factor, weight_decay);
-    } else {
-      update_as_transformers(lists, lr * group.lr_factor, weight_decay);
+    const double group_lr = lr * group.lr_factor, weight_decay = group.decayed ? options_.weight_decay : 0.0;
+    const bool decays_last = options_.update == Update::kTransformers;
+    for (const auto& [eps, lists] : by_eps) {
+      // The kernel divides by it.
+      const auto scale = gradient_factor_ == 1 ? std::nullopt : std::optional<Tensor>(at::full({}, 1 / gradient_factor_, lists.steps.front().options()));
+      at::_fused_adamw_(lists.parameters, lists.gradients, lists.first, lists.second, {}, lists.steps, group_lr, options_.beta1, options_.beta2, decays_last ? 0.0 : weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false, scale);
+      if (decays_last && weight_decay > 0) at::_foreach_mul_(lists.parameters, 1 - group_lr * weight_decay);
     }
   }
+  gradient_factor_ = 1;
 }
 
-void AdamW::update_as_torch(const Lists& lists, double lr, double weight_decay) {
-  at::_fused_adamw_(lists.parameters, lists.gradients, lists.first, lists.second, {}, lists.steps, lr, options_.beta1, options_.beta2, weight_decay, options_.eps, /*amsgrad=*/false,
-                    /*maximize=*/false);
-}
-
-// p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), then p -= lr weight_decay p.
-void AdamW::update_as_transformers(const Lists& lists, double lr, double weight_decay) {
-  at::_foreach_mul_(lists.first, options_.beta1);
-  at::_foreach_add_(lists.first, lists.gradients, 1 - options_.beta1);
-  at::_foreach_mul_(lists.second, options_.beta2);
-  at::_foreach_addcmul_(lists.second, lists.gradients, lists.gradients, 1 - options_.beta2);
-  const std::vector<Tensor> denominators = at::_foreach_sqrt(lists.second);
-  at::_foreach_add_(denominators, options_.eps);
-  std::vector<at::Scalar> step_sizes;
-  for (const std::int64_t steps : lists.steps_done) {
-    const double done = static_cast<double>(steps);
-    step_sizes.emplace_back(-lr * std::sqrt(1 - std::pow(options_.beta2, done)) / (1 - std::pow(options_.beta1, done)));
-  }
-  at::_foreach_addcdiv_(lists.parameters, lists.first, denominators, step_sizes);
-  if (weight_decay > 0) at::_foreach_mul_(lists.parameters, 1 - lr * weight_decay);
+double AdamW::eps_at(std::int64_t steps_done) const {
+  return options_.update == Update::kTorch ? options_.eps : options_.eps / std::sqrt(1 - std::pow(options_.beta2, static_cast<double>(steps_done)));
 }
 
 NamedTensors AdamW::state() const {

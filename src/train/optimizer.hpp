@@ -33,7 +33,7 @@ class AdamW {
   AdamW(const NamedTensors& parameters, const OptimizerOptions& options);
 
   void zero_grad();
-  /// Norm of all gradients together; scaled to `clip_norm` where larger (0: never).
+  /// Norm of all gradients together. Where it is larger than `clip_norm` (0: never), the next step() scales them down to it while it reads them.
   double clip(double clip_norm);
   void step(double lr);
 
@@ -49,17 +49,16 @@ class AdamW {
     Tensor parameter, first_moment, second_moment, steps;
     std::int64_t steps_done;  ///< what `steps` holds, known without asking the device
   };
-  /// What one update works on: those of a group that have a gradient.
+  /// What one update works on: those of a group that have a gradient, and one eps.
   struct Lists {
-    std::vector<Tensor> parameters, gradients, first, second, steps;
-    std::vector<std::int64_t> steps_done;
+    std::vector<Tensor> parameters{}, gradients{}, first{}, second{}, steps{};
   };
-  void update_as_torch(const Lists& lists, double lr, double weight_decay);
-  void update_as_transformers(const Lists& lists, double lr, double weight_decay);
+  double eps_at(std::int64_t steps_done) const;
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
   std::vector<Group> groups_;
+  double gradient_factor_ = 1;  ///< by which the next step multiplies gradients
 };
 
 }  // namespace fgvl::train

@@ -27,14 +27,17 @@ TEST_CASE("AdamW equals torch.optim's, with decay on matrices only", "[optimizer
   CHECK(at::allclose(our_bias, their_bias, 1e-5, 1e-6));
 }
 
-TEST_CASE("clipping scales all gradients together, and a parameter without gradient is not touched", "[optimizer]") {
+TEST_CASE("clipping scales the gradients of one step together, and a parameter without gradient is not touched", "[optimizer]") {
   Tensor a = torch::ones({2, 2}).set_requires_grad(true), b = torch::ones({3}).set_requires_grad(true), idle = torch::ones({2, 2}).set_requires_grad(true);
   AdamW optimizer({{"model.a", a}, {"model.b", b}, {"model.idle", idle}}, {.weight_decay = 0.5});
   (3 * a.sum() + 4 * b.sum()).backward();
   const double norm = std::sqrt(4 * 9.0 + 3 * 16.0);
   CHECK(optimizer.clip(1.0) == Approx(norm));
-  CHECK(a.grad()[0][0].item<double>() == Approx(3 / norm).epsilon(1e-4));
   optimizer.step(0.1);
+  std::map<std::string, Tensor> state;
+  for (const auto& [name, value] : optimizer.state()) state[name] = value;
+  CHECK(state["exp_avg.model.a"][0][0].item<double>() == Approx(0.1 * 3 / norm).epsilon(1e-4));
+  CHECK(state["exp_avg.model.b"][0].item<double>() == Approx(0.1 * 4 / norm).epsilon(1e-4));
   CHECK(at::equal(idle, torch::ones({2, 2})));
 }
 
