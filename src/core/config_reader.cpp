@@ -140,6 +140,20 @@ class Reader final : public Visitor {
     return tree == nullptr ? now : tree->kind != Tree::Kind::kNull;
   }
 
+  bool entry_present(std::string_view name, bool given, std::string_view doc) override {
+    if (present(name, true, doc)) return true;
+    const Tree& group = *groups_.back().tree;
+    const Tree& null = *group.find(std::string(name));
+    if (given || null.replaces) return false;
+    std::vector<std::string> others;
+    for (const auto& [other, value] : group.fields) {
+      if (other != name) others.push_back(other);
+    }
+    const std::string near = nearest(std::string(name), others);
+    report(null.place, path(name), absl::StrCat("null removes nothing: there is no entry of this name", near.empty() ? "" : absl::StrCat(" (did you mean \"", near, "\"?)")));
+    return false;
+  }
+
   bool is_plain_number(std::string_view key, bool now) override {
     const Tree* tree = source(key);
     return tree == nullptr ? now : tree->kind != Tree::Kind::kMap;

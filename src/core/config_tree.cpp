@@ -82,7 +82,9 @@ void overlay(Tree& under, const Tree& over) {
   const Tree* new_type = over.find("type");
   const bool other_type = old_type != nullptr && new_type != nullptr && old_type->scalar != new_type->scalar;
   if (under.kind != Tree::Kind::kMap || over.kind != Tree::Kind::kMap || other_type) {
+    const bool replaces = under.replaces || under.kind != Tree::Kind::kNull;
     under = over;
+    under.replaces = replaces;
     return;
   }
   under.place = over.place;

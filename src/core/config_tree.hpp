@@ -17,6 +17,7 @@ struct Tree {
   std::vector<Tree> items{};                        ///< of a sequence
   std::vector<std::pair<std::string, Tree>> fields{};  ///< of a map, in the order of the source
   std::string place{};                              ///< "file:line" or "argument 'key=value'"
+  bool replaces = false;                            ///< it was laid over another value, as null is to remove an entry of a base
 
   const Tree* find(const std::string& key) const;
   Tree* find(const std::string& key);

@@ -253,6 +253,16 @@ TEST_CASE("base: inherits from another file, merges maps, replaces the rest, and
   CHECK(options->inner.count == 5);
   REQUIRE(options->entries.size() == 1);
   CHECK(options->entries[0].first == "b");
+  // One that nobody gave is a slip of the pen; one that is removed twice is not.
+  const auto with_null = [&](const std::string& name) {
+    std::ofstream(folder / "sub" / "grandchild.yaml") << "base: child.yaml\nentries: {" << name << ": null}\n";
+    const auto third = Document::load((folder / "sub" / "grandchild.yaml").string());
+    REQUIRE(third.ok());
+    return read<Options>(*third);
+  };
+  CHECK(with_null("a")->entries.size() == 1);
+  CHECK(with_null("b")->entries.empty());
+  CHECK_THAT(std::string(with_null("bb").status().message()), Catch::Contains("grandchild.yaml:2: entries.bb: null removes nothing: there is no entry of this name (did you mean \"b\"?)"));
   std::ofstream(folder / "loop.yaml") << "base: loop.yaml\n";
   CHECK_THAT(std::string(Document::load((folder / "loop.yaml").string()).status().message()), Catch::Contains("do they name one another"));
   std::filesystem::remove_all(folder);

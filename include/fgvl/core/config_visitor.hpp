@@ -109,7 +109,7 @@ class Visitor {
   }
 
   /// Named entries of one type, in the order of the source; `prototype` is a new entry's start value. An entry that the source sets to
-  /// null is removed, which is how a configuration switches off what its base switched on.
+  /// null is removed, which is how a configuration switches off what its base switched on; a reader refuses null for a name that nothing gave.
   template <Configurable T>
   void entries(std::string_view key, std::vector<std::pair<std::string, T>>& values, const T& prototype, std::string_view doc) {
     std::vector<std::string> names;
@@ -118,10 +118,13 @@ class Visitor {
     std::vector<std::pair<std::string, T>> kept;
     for (const std::string& name : entry_names(names)) {
       T value = prototype;
+      bool given = false;
       for (auto& [known, existing] : values) {
-        if (known == name) value = existing;
+        if (known != name) continue;
+        value = existing;
+        given = true;
       }
-      if (!present(name, true, doc)) continue;
+      if (!entry_present(name, given, doc)) continue;
       (*this)(name, value, doc);
       kept.emplace_back(name, std::move(value));
     }
@@ -149,6 +152,8 @@ class Visitor {
   virtual void leave() = 0;
   /// Whether an optional value is there after this visit, given whether it is there now.
   virtual bool present(std::string_view key, bool now, std::string_view doc) = 0;
+  /// The same of an entry; `given`: by what was there before the source.
+  virtual bool entry_present(std::string_view name, bool /*given*/, std::string_view doc) { return present(name, true, doc); }
   /// Whether a value that is a number or a group of keys is a number after this visit, given whether it is one now.
   virtual bool is_plain_number(std::string_view key, bool now) = 0;
   /// The entry names of the current group: `now`, and for a reader those of its source as well.
