@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <filesystem>
 
@@ -8,7 +7,6 @@
 #include <absl/strings/str_format.h>
 #include <c10/util/Exception.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #include "commands.hpp"
 #include "fgvl/core/device.hpp"
@@ -44,21 +42,6 @@ int finish(ExitCode code) { return static_cast<int>(code); }
 int fail(const std::string& message, ExitCode code) {
   absl::FPrintF(stderr, "fgvl: %s\n", message);
   return finish(code);
-}
-
-// Note [Settings that are read at the start]
-// OpenMP and the C library read settings of theirs when a process starts, so that the program sets them and starts itself once more.
-// Threads that wait for one another must soon sleep, not spin: where anything else runs on the machine, spinning makes a step many times slower. Some tens of microseconds of spinning are worth it, since most
-// waits are that short.
-// Memory that was freed stays with the process, in huge pages where the system has them: a training step frees and takes the same large tensors again, and glibc's defaults give each above 32 MB back to the
-// system, which fills it with zeros page by page the next time. That was 10 to 15 % of a step on a CPU (docs/benchmarks.md). Settings of the user's own win.
-void start_with_settings(char** argv) {
-  prctl(PR_SET_NAME, "fgvl");  // the second start would be known as "exe" to ps and top
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr && std::getenv("GLIBC_TUNABLES") != nullptr) return;
-  setenv("OMP_WAIT_POLICY", "passive", 0);
-  setenv("GOMP_SPINCOUNT", "10000", 0);
-  setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864", 0);
-  execv("/proc/self/exe", argv);  // returns only where that is not possible; then the program goes on as it is
 }
 
 int run(int argc, char** argv) {
@@ -106,6 +89,6 @@ int run(int argc, char** argv) {
 }  // namespace fgvl::app
 
 int main(int argc, char** argv) {
-  fgvl::app::start_with_settings(argv);
+  prctl(PR_SET_NAME, "fgvl");  // started by start_settings.cpp, it would be known as "exe" to ps and top
   return fgvl::app::run(argc, argv);
 }
