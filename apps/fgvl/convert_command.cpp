@@ -15,7 +15,7 @@ namespace {
 
 constexpr char kKeep[] = "keep";
 
-struct Arguments {
+struct ConvertArguments {
   std::string in, out, names = kKeep;
 };
 
@@ -37,7 +37,7 @@ struct Renamed {
   std::string left_out{};
 };
 
-absl::StatusOr<Renamed> renamed(const Arguments& arguments, const CheckpointFile& file) {
+absl::StatusOr<Renamed> renamed(const ConvertArguments& arguments, const CheckpointFile& file) {
   if (arguments.names == kKeep) return Renamed{file.tensors, ""};
   const models::NameMap *from = models::recognise(models::names_of(file.tensors)), *to = models::find_name_map(arguments.names);
   if (from == nullptr) return refused(arguments.in, "its names belong to no known family; --names keep leaves them as they are");
@@ -52,7 +52,7 @@ absl::StatusOr<Renamed> renamed(const Arguments& arguments, const CheckpointFile
   return Renamed{std::move(translated.tensors), summary_of(translated.left_out, from->objective_state)};
 }
 
-absl::StatusOr<ExitCode> convert(const Arguments& arguments) {
+absl::StatusOr<ExitCode> convert(const ConvertArguments& arguments) {
   const std::string extension = std::filesystem::path(arguments.out).extension().string();
   const bool safetensors = extension == ".safetensors", flat = extension == ".bin", torch = flat || extension == ".th" || extension == ".pt" || extension == ".pth";
   if (!safetensors && !torch) return absl::InvalidArgumentError(absl::StrCat(arguments.out, ": what to write is chosen by the ending: .safetensors, .th, .pt, .pth or .bin (a folder that ground, score and rank use is made by `fgvl import`)"));
@@ -84,7 +84,7 @@ absl::StatusOr<ExitCode> convert(const Arguments& arguments) {
 }  // namespace
 
 void add_convert(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ConvertArguments>();
   std::vector<std::string> families = {kKeep};
   for (const models::NameMap& map : models::name_maps()) {
     if (!map.rules.empty()) families.push_back(map.family);

@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-struct Arguments {
+struct DataArguments {
   std::string config{}, scan = "100";
   std::optional<std::string> root{};
   std::int64_t count = 3;
@@ -38,7 +38,7 @@ struct Summary {
 
 class Show {
  public:
-  Show(const train::RunConfig& config, const Arguments& arguments, data::TextPipelinePtr texts) : config_(config), arguments_(arguments), texts_(std::move(texts)) {}
+  Show(const train::RunConfig& config, const DataArguments& arguments, data::TextPipelinePtr texts) : config_(config), arguments_(arguments), texts_(std::move(texts)) {}
 
   absl::Status run(const std::vector<Source>& sources) {
     answer_["streams"] = ordered_json::array();
@@ -153,12 +153,12 @@ class Show {
   }
 
   const train::RunConfig& config_;
-  const Arguments& arguments_;
+  const DataArguments& arguments_;
   data::TextPipelinePtr texts_;
   ordered_json answer_;
 };
 
-absl::StatusOr<ExitCode> show(const Arguments& arguments) {
+absl::StatusOr<ExitCode> show(const DataArguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
   if (arguments.root) overrides.push_back("data.root=" + *arguments.root);
   FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(arguments.config, overrides));
@@ -183,7 +183,7 @@ std::string check_scan(const std::string& text) {
 }  // namespace
 
 void add_data(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<DataArguments>();
   CLI::App* data = app.add_subcommand("data", "Look at the data of a configuration");
   data->require_subcommand(1);
   CLI::App* command = data->add_subcommand("show", "A few samples as the model will see them, and what the records hold: regions, texts, foils of each kind, what is left out and why");

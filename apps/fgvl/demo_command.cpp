@@ -20,7 +20,7 @@
 namespace fgvl::app {
 namespace {
 
-struct Arguments {
+struct DemoArguments {
   std::string out = "runs/demo";
   std::int64_t seed = 1, steps = 0;
 };
@@ -42,7 +42,7 @@ const std::vector<Arm>& arms() {
 
 constexpr int kProbesDuringTraining = 6;
 
-absl::StatusOr<train::RunConfig> arm_config(const Arm& arm, const Arguments& arguments) {
+absl::StatusOr<train::RunConfig> arm_config(const Arm& arm, const DemoArguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(config::Document document, config::Document::parse(demo_files(), arm.config));
   FGVL_RETURN_IF_ERROR(document.override_with({absl::StrCat("seed=", arguments.seed)}));
   FGVL_ASSIGN_OR_RETURN(train::RunConfig config, config::read(document, train::RunConfig(registries())));
@@ -78,7 +78,7 @@ void train_arm(const std::string& folder, train::Progress& progress, Running& ow
 
 /// All arms to their end. On the CPU side by side, each with its share of the cores: operators this small do not keep several threads busy, so that three steps
 /// at once take a fifth less time than three one after the other. A GPU takes them in turn.
-absl::StatusOr<std::vector<Running>> train_arms(const Arguments& arguments, const std::vector<train::RunConfig>& configs, bool side_by_side) {
+absl::StatusOr<std::vector<Running>> train_arms(const DemoArguments& arguments, const std::vector<train::RunConfig>& configs, bool side_by_side) {
   std::vector<Running> running;
   for (const train::RunConfig& config : configs) running.push_back({config});
   std::vector<std::string> names;
@@ -141,7 +141,7 @@ void print_table(const std::vector<eval::ReportArm>& finished) {
   absl::PrintF("\n\n");
 }
 
-absl::StatusOr<ExitCode> demo(const Arguments& arguments) {
+absl::StatusOr<ExitCode> demo(const DemoArguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   std::error_code error;
   if (std::filesystem::exists(arguments.out, error) && !std::filesystem::is_empty(arguments.out, error)) {
@@ -194,7 +194,7 @@ absl::StatusOr<ExitCode> demo(const Arguments& arguments) {
 }  // namespace
 
 void add_demo(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<DemoArguments>();
   CLI::App* command = app.add_subcommand("demo", "Train three small models on generated scenes and write a report");
   command->add_option("--out", arguments->out, "Folder (default: runs/demo)");
   command->add_option("--seed", arguments->seed, "Of weights, order, masking and negatives; the scenes are the same for every seed")->check(at_least(0));

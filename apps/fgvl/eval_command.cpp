@@ -10,12 +10,12 @@
 namespace fgvl::app {
 namespace {
 
-struct Arguments {
+struct EvalArguments {
   std::string path, json;
   std::vector<std::string> overrides;
 };
 
-absl::StatusOr<ExitCode> evaluate(const Arguments& arguments) {
+absl::StatusOr<ExitCode> evaluate(const EvalArguments& arguments) {
   std::vector<std::string> notes;
   FGVL_ASSIGN_OR_RETURN(const std::string checkpoint, train::find_checkpoint(arguments.path, &notes));
   for (const std::string& note : notes) std::cerr << note << std::endl;
@@ -60,7 +60,7 @@ absl::StatusOr<ExitCode> evaluate(const Arguments& arguments) {
 }  // namespace
 
 void add_eval(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EvalArguments>();
   CLI::App* command = app.add_subcommand("eval", "Score a trained model on held-out data, or on other data of the same kind");
   command->add_option("RUN", arguments->path, "Folder of a run or of a checkpoint")->required();
   command->add_option("--json", arguments->json, "Also write the results to this file");

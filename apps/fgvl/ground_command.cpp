@@ -23,7 +23,7 @@ constexpr std::array<std::array<std::uint8_t, 3>, 5> kColours = {{{255, 150, 40}
 constexpr std::int64_t kSmallestSide = 320, kLargestSide = 800;  // of one panel of an annotated picture
 constexpr std::int64_t kColumns = 3;
 
-struct Arguments {
+struct GroundArguments {
   InferenceArguments inference{};
   std::string out{}, tokens = "text";
   bool no_picture = false, no_map = false, no_region_itc = false, json_map = false;
@@ -34,7 +34,7 @@ struct Arguments {
 class Outputs {
  public:
   /// One picture may be a file; several are files of a folder, which is made.
-  static absl::StatusOr<Outputs> make(const Arguments& arguments, std::size_t images) {
+  static absl::StatusOr<Outputs> make(const GroundArguments& arguments, std::size_t images) {
     Outputs outputs;
     if (arguments.no_picture) return outputs;
     outputs.wanted_ = true;
@@ -97,7 +97,7 @@ void print(const std::string& path, const eval::Grounding& one) {
   absl::PrintF("\n");
 }
 
-ordered_json as_json(const eval::Grounding& one, const data::Image& image, const Arguments& arguments) {
+ordered_json as_json(const eval::Grounding& one, const data::Image& image, const GroundArguments& arguments) {
   const double width = static_cast<double>(image.width), height = static_cast<double>(image.height);
   ordered_json json = {{"text", one.text},
                        {"box", one.box},
@@ -116,7 +116,7 @@ ordered_json as_json(const eval::Grounding& one, const data::Image& image, const
   return json;
 }
 
-absl::StatusOr<ExitCode> ground(Arguments arguments) {
+absl::StatusOr<ExitCode> ground(GroundArguments arguments) {
   FGVL_ASSIGN_OR_RETURN(const InferenceInputs inputs, find_inputs(arguments.inference));
   FGVL_ASSIGN_OR_RETURN(Outputs outputs, Outputs::make(arguments, inputs.images.size()));
   FGVL_ASSIGN_OR_RETURN(const eval::Inference inference, open_inference(arguments.inference));
@@ -176,7 +176,7 @@ absl::StatusOr<ExitCode> ground(Arguments arguments) {
 }  // namespace
 
 void add_ground(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<GroundArguments>();
   CLI::App* command = app.add_subcommand("ground", "Find what texts name in pictures");
   add_inference_arguments(*command, arguments->inference);
   command->add_option("--out", arguments->out, "Annotated picture (.png, .jpg), or a folder for several (default: <IMAGE>_grounded.png in this folder)");

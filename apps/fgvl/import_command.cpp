@@ -8,12 +8,12 @@
 namespace fgvl::app {
 namespace {
 
-struct Arguments {
+struct ImportArguments {
   std::string in, folder;
   train::ImportOptions options{};
 };
 
-absl::StatusOr<ExitCode> import_file(const Arguments& arguments) {
+absl::StatusOr<ExitCode> import_file(const ImportArguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(const train::Imported imported, train::import_checkpoint(arguments.in, arguments.folder, arguments.options, registries()));
   print_settings(imported.settings);
   // The last line counts what became of the tensors; the lines before it are in the folder.
@@ -26,7 +26,7 @@ absl::StatusOr<ExitCode> import_file(const Arguments& arguments) {
 }  // namespace
 
 void add_import(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ImportArguments>();
   CLI::App* command = app.add_subcommand("import", "Make an official checkpoint file a folder that ground, score, rank and eval use");
   command->add_option("FILE", arguments->in, "File or folder of weights: PyTorch, safetensors, Hugging Face")->required();
   command->add_option("FOLDER", arguments->folder, "Folder to make; it must not exist, or be empty")->required();

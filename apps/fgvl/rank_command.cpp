@@ -9,13 +9,13 @@ namespace {
 
 using nlohmann::ordered_json;
 
-struct Arguments {
+struct RankArguments {
   InferenceArguments inference{};
   std::string ranked{};  ///< "texts" or "images"; empty: images where --images was given
   eval::RankOptions options{};
 };
 
-absl::StatusOr<ExitCode> rank(const Arguments& arguments) {
+absl::StatusOr<ExitCode> rank(const RankArguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(const InferenceInputs inputs, find_inputs(arguments.inference));
   FGVL_ASSIGN_OR_RETURN(const eval::Inference inference, open_inference(arguments.inference));
   const bool of_images = arguments.ranked.empty() ? !arguments.inference.images.empty() : arguments.ranked == "images";
@@ -53,7 +53,7 @@ absl::StatusOr<ExitCode> rank(const Arguments& arguments) {
 }  // namespace
 
 void add_rank(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<RankArguments>();
   CLI::App* command = app.add_subcommand("rank", "Order texts for a picture, or pictures for a text");
   add_inference_arguments(*command, arguments->inference);
   command->add_option("--ranked", arguments->ranked, "texts: for every picture its best texts; images: for every text its best pictures (default: images with --images, else texts)")

@@ -11,14 +11,14 @@
 namespace fgvl::app {
 namespace {
 
-struct Arguments {
+struct ScenesArguments {
   std::string folder{};
   std::int64_t count = 8;
   data::SyntheticOptions options{};
 };
 
 /// Held-out scenes, which no run with these options has trained on.
-absl::StatusOr<ExitCode> scenes(const Arguments& arguments) {
+absl::StatusOr<ExitCode> scenes(const ScenesArguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(const data::DatasetPtr dataset, data::open_dataset(arguments.options, {.split = data::Split::kHeldOut}));
   if (arguments.count > dataset->size()) return absl::InvalidArgumentError(absl::StrCat("--count: there are ", dataset->size(), " held-out scenes"));
   std::error_code error;
@@ -41,7 +41,7 @@ absl::StatusOr<ExitCode> scenes(const Arguments& arguments) {
 }  // namespace
 
 void add_scenes(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ScenesArguments>();
   CLI::App* command = app.add_subcommand("scenes", "Write generated scenes as pictures, to try a model trained on them (configs/demo.yaml)");
   command->add_option("FOLDER", arguments->folder, "Where scene_<n>.png and captions.txt (one a line) go")->required();
   command->add_option("--count", arguments->count, "Scenes, from the first held-out one on (default: 8)")->check(at_least(1));

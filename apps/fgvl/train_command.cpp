@@ -13,13 +13,13 @@
 namespace fgvl::app {
 namespace {
 
-struct Arguments {
+struct TrainArguments {
   std::string config, out, resume;
   bool dry_run = false, explain = false;
   std::vector<std::string> overrides;
 };
 
-absl::StatusOr<ExitCode> train(const Arguments& arguments) {
+absl::StatusOr<ExitCode> train(const TrainArguments& arguments) {
   FGVL_ASSIGN_OR_RETURN(const train::RunConfig config, read_config(arguments.config, arguments.overrides));
   if (arguments.explain) {
     FGVL_ASSIGN_OR_RETURN(const std::string text, train::explain(config, arguments.config));
@@ -67,7 +67,7 @@ absl::StatusOr<ExitCode> train(const Arguments& arguments) {
 }  // namespace
 
 void add_train(CLI::App& app, Command& chosen) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<TrainArguments>();
   CLI::App* command = app.add_subcommand("train", "Train a model from a configuration file");
   command->add_option("CONFIG", arguments->config, "YAML file; see docs/configuration.md")->required();
   command->add_option("--out", arguments->out, "Folder of the run (default: runs/<name of CONFIG>)");

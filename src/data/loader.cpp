@@ -20,22 +20,22 @@ namespace {
 
 constexpr std::int64_t kJudgeAfter = 100;  // records seen before the share of skipped ones means anything
 
-/// One sample on its way.
-struct Slot {
-  std::size_t stream = 0;
-  std::int64_t position = 0, record = 0;
-  bool done = false;
-  Sample sample;
-  std::string key, place;
-  std::exception_ptr error{};  ///< what the thread threw while it made the sample
-};
-using SlotPtr = std::shared_ptr<Slot>;
-
 }  // namespace
 
 config::EnumNames<Mix> enum_names(Mix) { return {{Mix::kBatches, "batches"}, {Mix::kRows, "rows"}}; }
 
 struct Loader::Impl {
+  /// One sample on its way.
+  struct Slot {
+    std::size_t stream = 0;
+    std::int64_t position = 0, record = 0;
+    bool done = false;
+    Sample sample;
+    std::string key, place;
+    std::exception_ptr error{};  ///< what the thread threw while it made the sample
+  };
+  using SlotPtr = std::shared_ptr<Slot>;
+
   struct StreamState {
     Stream stream;
     Order order;
@@ -239,7 +239,7 @@ absl::StatusOr<RegionBatch> Loader::next() {
   std::vector<std::int64_t> streams;
   for (std::size_t i = 0; i < quotas.size(); ++i) {
     for (std::int64_t taken = 0; taken < quotas[i];) {
-      const SlotPtr slot = impl_->take(i);
+      const Impl::SlotPtr slot = impl_->take(i);
       impl_->count(*slot);
       FGVL_RETURN_IF_ERROR(impl_->check_skipped(i));
       if (!slot->sample.image.defined()) continue;

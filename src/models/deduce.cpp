@@ -19,7 +19,7 @@ struct Published {
 };
 constexpr Published kPublished[] = {{"xvlm", 4}, {"xvlm_finetuned", 4}, {"fgvl", 4}, {"fgvl_dual", 4}};
 
-std::int64_t square_root(std::int64_t area) {
+std::int64_t square_side(std::int64_t area) {
   const std::int64_t root = std::llround(std::sqrt(static_cast<double>(area)));
   return root * root == area ? root : 0;
 }
@@ -125,7 +125,7 @@ const std::string kVision = "model.vision_encoder.", kText = "model.text_encoder
 const std::string kVisionOptions = "model.vision.options.";
 
 /// Patches a side of a position table of `rows`, of which the first `extra` are no patches.
-std::int64_t picture_side(std::int64_t rows, std::int64_t extra, std::int64_t patch) { return rows > extra ? square_root(rows - extra) * patch : 0; }
+std::int64_t picture_side(std::int64_t rows, std::int64_t extra, std::int64_t patch) { return rows > extra ? square_side(rows - extra) * patch : 0; }
 
 /// Of a vision transformer with a class token. `patches`: name of its first weights; `positions`: rows of its position table; `layer`: what its blocks' names begin with.
 struct VitSizes {
@@ -187,9 +187,9 @@ void read_swin(Reader& reader) {
     const std::string blocks = kVision + "layers." + std::to_string(stage) + ".blocks.", table = blocks + "0.attn.relative_position_bias_table", mask = blocks + "1.attn_mask";
     depths.push_back(reader.count(blocks));
     heads.push_back(reader.size(table, 1));
-    windows.push_back((square_root(reader.size(table, 0)) + 1) / 2);
+    windows.push_back((square_side(reader.size(table, 0)) + 1) / 2);
     // An official file has a mask for every shifted block, and blocks are shifted where a stage is larger than its window.
-    std::int64_t side = square_root(reader.size(mask, 0)) * windows.back();
+    std::int64_t side = square_side(reader.size(mask, 0)) * windows.back();
     const bool has_masks = reader.has(blocks + "0.attn.relative_position_index");
     if (side == 0 && ((has_masks && depths.back() > 1) || windows.back() < windows.front())) side = windows.back();
     if (side > 0 && patch > 0) shown.insert(side * (patch << stage));
@@ -214,7 +214,7 @@ void read_beit(Reader& reader) {
   const bool is_shared = reader.has(shared);
   const std::int64_t width = reader.size(patches, 0), patch = reader.size(patches, 2), rows = reader.size(is_shared ? shared : own, 0);
   constexpr std::int64_t kClassRows = 3;  // to, from and of [CLS]
-  const std::int64_t grid = rows > kClassRows ? (square_root(rows - kClassRows) + 1) / 2 : 0;
+  const std::int64_t grid = rows > kClassRows ? (square_side(rows - kClassRows) + 1) / 2 : 0;
   reader.add_image_size(grid * patch, 0, "");
   reader.add_size(kVisionOptions + "patch_size", patch, patches);
   reader.add_size(kVisionOptions + "width", width, patches);

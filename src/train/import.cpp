@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 using models::Setting;
 using models::SettingSource;
 
-absl::Status checkpoint_error(const std::string& path, const std::string& what) { return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": ", what)), ExitCode::kCheckpoint); }
+absl::Status import_error(const std::string& path, const std::string& what) { return with_exit_code(absl::InvalidArgumentError(absl::StrCat(path, ": ", what)), ExitCode::kCheckpoint); }
 absl::Status usage_error(const std::string& what) { return with_exit_code(absl::InvalidArgumentError(what), ExitCode::kUsage); }
 
 /// How a family's official code prepares texts. Pictures: all resize to a square, bicubic, with CLIP's mean and standard deviation, which are our defaults.
@@ -155,7 +155,7 @@ absl::StatusOr<std::pair<models::ModelPtr, std::shared_ptr<losses::Criterion>>> 
     return std::pair(model, losses::make_criterion(config.losses, model->spec(), data::stream_names(config.data)));
   } catch (const c10::Error& error) {
     if (is_out_of_memory(error)) throw;
-    return checkpoint_error(path, absl::StrCat("no model has these sizes: ", error.what_without_backtrace()));
+    return import_error(path, absl::StrCat("no model has these sizes: ", error.what_without_backtrace()));
   }
 }
 
@@ -190,9 +190,9 @@ absl::StatusOr<Imported> import_checkpoint(const std::string& path, const std::s
   FGVL_RETURN_IF_ERROR(check_folder(folder));
   FGVL_ASSIGN_OR_RETURN(const CheckpointFile file, open_checkpoint(path));
   const Recognised recognised = recognise(file);
-  if (recognised.family == nullptr) return checkpoint_error(path, absl::StrCat("its names belong to no known family of models (the first is \"", file.tensors.empty() ? "" : file.tensors.front().first, "\")"));
-  if (recognised.family->rules.empty()) return checkpoint_error(path, absl::StrCat("these are weights of ", recognised.family->title, ", which this version cannot use yet"));
-  if (!recognised.model.problems.empty()) return checkpoint_error(path, absl::StrCat("these are weights of ", recognised.family->title, ", but ", absl::StrJoin(recognised.model.problems, "; ")));
+  if (recognised.family == nullptr) return import_error(path, absl::StrCat("its names belong to no known family of models (the first is \"", file.tensors.empty() ? "" : file.tensors.front().first, "\")"));
+  if (recognised.family->rules.empty()) return import_error(path, absl::StrCat("these are weights of ", recognised.family->title, ", which this version cannot use yet"));
+  if (!recognised.model.problems.empty()) return import_error(path, absl::StrCat("these are weights of ", recognised.family->title, ", but ", absl::StrJoin(recognised.model.problems, "; ")));
 
   Imported imported;
   FGVL_ASSIGN_OR_RETURN(imported.settings, completed(path, recognised.settings, options.overrides));

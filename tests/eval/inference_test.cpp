@@ -23,14 +23,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-data::Image grey(std::int64_t width, std::int64_t height) { return test::plain_image(width, height, 128); }
-
 /// Pictures of different sizes, no two alike.
 std::vector<data::Image> noisy(std::int64_t count) {
   std::vector<data::Image> images;
   for (std::int64_t i = 0; i < count; ++i) {
     Generator generator({.seed = 9, .sample = static_cast<std::uint64_t>(i)});
-    data::Image image = grey(20 + 7 * i, 40 - 3 * i);
+    data::Image image = test::grey_image(20 + 7 * i, 40 - 3 * i);
     for (std::uint8_t& value : image.pixels) value = static_cast<std::uint8_t>(generator.uniform_int(0, 255));
     images.push_back(std::move(image));
   }
@@ -267,7 +265,7 @@ TEST_CASE("ground: boxes come back in pixels of each picture, scores in the orde
   subject.model.answers.region_features = [](const RegionBatch& batch) { return batch.boxes.slice(1, 2); };
   const eval::Inference inference = eval::Inference::make(subject.input(), *texts, {.size = 16}).value();
   const eval::EncodedTexts encoded = inference.encode_texts({"a cat", "dog"}).value();
-  const auto found = inference.ground({grey(200, 100), grey(10, 50)}, encoded);
+  const auto found = inference.ground({test::grey_image(200, 100), test::grey_image(10, 50)}, encoded);
   const auto check_box = [](const data::PixelBox& box, const data::PixelBox& expected) {
     for (std::size_t i = 0; i < 4; ++i) CHECK(box[i] == Approx(expected[i]).margin(1e-3));
   };
@@ -286,7 +284,7 @@ TEST_CASE("ground: boxes come back in pixels of each picture, scores in the orde
   CHECK_FALSE(found[0][1].has_unknown_words);
   CHECK(subject.model.is_training());
   CHECK_FALSE(subject.model.ever_in_training);
-  CHECK_FALSE(inference.ground({grey(20, 10)}, encoded, {.region_itc = false})[0][0].region_itc.has_value());
+  CHECK_FALSE(inference.ground({test::grey_image(20, 10)}, encoded, {.region_itc = false})[0][0].region_itc.has_value());
   CHECK(inference.ground({}, encoded).empty());
 }
 

@@ -9,8 +9,6 @@
 namespace fgvl::losses {
 namespace {
 
-constexpr FeatureSpec kSpec{.fusion_width = 8, .embed_dim = 8, .vocab_size = 7};
-
 /// Sum and count as told.
 class Fixed final : public LossTerm {
  public:
@@ -23,7 +21,7 @@ class Fixed final : public LossTerm {
 
 TEST_CASE("Criterion: the total is the weighted sum of means, and only what was computed is reported", "[criterion]") {
   test::FakePass pass(test::batch_of({0}, {1}), torch::zeros({1, 8}), torch::zeros({1, 8}));
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("a", std::make_shared<Fixed>(6.0, 3.0), 2.0).add("none", std::make_shared<Fixed>(0.0, 0.0));
   const LossReport report = criterion.forward(pass);
   CHECK(report.total.item<double>() == Approx(2.0 * (6.0 / 3) + 2.0 * 0.5 * (12.0 / 3)));
@@ -52,7 +50,7 @@ TEST_CASE("Criterion: means run over the counts of all ranks, and local sums are
    private:
     mutable TwoRanks ranks_;
   } pass(test::batch_of({0}, {1}), torch::zeros({1, 8}), torch::zeros({1, 8}));
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("a", std::make_shared<Fixed>(6.0, 3.0));
   const LossReport report = criterion.forward(pass);
   // Part "a": sum 6 of 18, 3 items of 6. Data parallelism averages gradients, so that a rank's share is 2 * 6 / 6; the logged mean is 18 / 6.
@@ -62,7 +60,7 @@ TEST_CASE("Criterion: means run over the counts of all ranks, and local sums are
 }
 
 TEST_CASE("Criterion: heads start from the spec's seed and their names, whatever was made before", "[criterion]") {
-  FeatureSpec spec = kSpec;
+  FeatureSpec spec = test::kFakeSpec;
   spec.seed = 5;
   const auto weight = [&](bool with_other) {
     torch::rand({3});  // the global generator moves on
@@ -78,15 +76,15 @@ TEST_CASE("Criterion: heads start from the spec's seed and their names, whatever
 }
 
 TEST_CASE("Criterion: names are unique words, and limited terms see their streams only", "[criterion]") {
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("itc", ContrastiveOptions{});
   CHECK_THROWS_WITH(criterion.add("itc", ContrastiveOptions{}), Catch::Contains("already"));
   CHECK_THROWS_WITH(criterion.add("a.b", ContrastiveOptions{}), Catch::Contains("without dots"));
   RegionBatch batch = test::batch_of({0, 1, 2}, {1, 2, 3});
   batch.text_stream = torch::tensor({0, 1, 0}, torch::kLong);
   test::FakePass pass(batch, test::unit_rows(3, 8, 1), test::unit_rows(3, 8, 2));
-  Criterion limited(kSpec);
-  limited.add("itc", make_term(ContrastiveOptions{}, kSpec), 1.0, {0});
+  Criterion limited(test::kFakeSpec);
+  limited.add("itc", make_term(ContrastiveOptions{}, test::kFakeSpec), 1.0, {0});
   CHECK(limited.forward(pass).values[0].count == 2);
 }
 
@@ -107,7 +105,7 @@ TEST_CASE("Criterion: a weight follows its schedule, and while it is 0 the term 
     int runs = 0;
   };
   const auto late = std::make_shared<Counted>();
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("always", std::make_shared<Counted>(), 0.5).add("late", late, Schedule::piecewise({{10, 20}, {0, 1}}));
   const auto at = [&](std::int64_t step) {
     AtStep pass(step);
@@ -126,7 +124,7 @@ TEST_CASE("Criterion: a weight follows its schedule, and while it is 0 the term 
   CHECK(report.shares[1].first == "late");
   CHECK((report.shares[0].second + report.shares[1].second).item<double>() == report.total.item<double>());
   // Where every term rests there is nothing to learn from, which is not an error.
-  Criterion resting(kSpec);
+  Criterion resting(test::kFakeSpec);
   resting.add("late", late, Schedule::step({{0, 5}, {0, 1}}));
   AtStep pass(0);
   const LossReport nothing = resting.forward(pass);
@@ -137,7 +135,7 @@ TEST_CASE("Criterion: a weight follows its schedule, and while it is 0 the term 
 
 TEST_CASE("Criterion: a fixed temperature follows its schedule, also where another term reads it; a learned one has none", "[criterion]") {
   const auto with = [](const Schedule& temperature, std::int64_t step) {
-    Criterion criterion(kSpec);
+    Criterion criterion(test::kFakeSpec);
     criterion.add("itc", ContrastiveOptions{.temperature = {.init = temperature, .learn = false}});
     AtStep pass(step);
     return criterion.forward(pass).total.item<double>();
@@ -148,20 +146,20 @@ TEST_CASE("Criterion: a fixed temperature follows its schedule, also where anoth
   CHECK(with(falling, 100) == with(0.1, 0));
   CHECK(with(falling, 0) != with(falling, 100));
   // A term whose weight is 0 still lends its temperature.
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("itc", ContrastiveOptions{.temperature = {.kind = TemperatureKind::kLogScale, .init = falling, .learn = false}}, 0.0).add("itm", MatchingOptions{.temperature = "itc"});
   criterion.to(at::kDouble);  // as the features
   AtStep pass(100);
   criterion.forward(pass);
   CHECK(dynamic_cast<TemperatureSource&>(*criterion.find("itc")).divisor().item<double>() == Approx(0.1));
-  CHECK_THROWS_WITH(make_term(ContrastiveOptions{.temperature = {.init = falling}}, kSpec), Catch::Contains("needs learn: false"));
+  CHECK_THROWS_WITH(make_term(ContrastiveOptions{.temperature = {.init = falling}}, test::kFakeSpec), Catch::Contains("needs learn: false"));
 }
 
 TEST_CASE("make_criterion: an unknown stream is named", "[criterion]") {
   CriterionConfig config;
   config.emplace_back("itc", TermConfig{Choice<LossTermPtr, FeatureSpec>(builtin_terms(), "contrastive"), 1.0, {"regions"}});
-  CHECK_THROWS_WITH(make_criterion(config, kSpec, {"captions"}), Catch::Contains("no stream 'regions'"));
-  CHECK(make_criterion(config, kSpec, {"captions", "regions"})->names() == std::vector<std::string>{"itc"});
+  CHECK_THROWS_WITH(make_criterion(config, test::kFakeSpec, {"captions"}), Catch::Contains("no stream 'regions'"));
+  CHECK(make_criterion(config, test::kFakeSpec, {"captions", "regions"})->names() == std::vector<std::string>{"itc"});
 }
 
 }  // namespace

@@ -7,6 +7,9 @@
 
 namespace fgvl::test {
 
+/// What a term may assume of a FakePass over embeddings of width 8.
+constexpr FeatureSpec kFakeSpec{.fusion_width = 8, .embed_dim = 8, .vocab_size = 7};
+
 /// A pass whose features are given; fused tokens are the sum of the text's and the visual's feature, and every stage counts its calls.
 class FakePass : public ForwardPass {
  public:

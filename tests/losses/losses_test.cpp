@@ -17,8 +17,6 @@ using test::batch_of;
 using test::FakePass;
 using test::unit_rows;
 
-constexpr FeatureSpec kSpec{.fusion_width = 8, .embed_dim = 8, .vocab_size = 7};
-
 double value(const LossTermPtr& term, FakePass& pass) {
   const Loss loss = term->forward(pass);
   return loss.parts()[0].sum.item<double>() / loss.parts()[0].count;
@@ -40,9 +38,9 @@ TEST_CASE("contrastive: rows of equal text are positives or ignored, never negat
   visual[2] = visual[0];
   RegionBatch batch = batch_of({0, 1, 2, 3}, {7, 8, 7, 9});
   FakePass pass(batch, visual, text);
-  const double positive = value(make_term(ContrastiveOptions{}, kSpec), pass);
-  const double ignored = value(make_term(ContrastiveOptions{.same_text = SameText::kIgnored}, kSpec), pass);
-  const double reference = value(make_term(ContrastiveOptions{.reference = true}, kSpec), pass);
+  const double positive = value(make_term(ContrastiveOptions{}, test::kFakeSpec), pass);
+  const double ignored = value(make_term(ContrastiveOptions{.same_text = SameText::kIgnored}, test::kFakeSpec), pass);
+  const double reference = value(make_term(ContrastiveOptions{.reference = true}, test::kFakeSpec), pass);
   // Ignored: as if the other row were not in the softmax.
   const Tensor logits = visual.matmul(text.t()) / 0.07;
   const double row0 = -torch::log_softmax(logits[0].index_select(0, torch::tensor({0, 1, 3})), 0)[0].item<double>();
@@ -59,7 +57,7 @@ TEST_CASE("contrastive: a region's text is not a negative of its whole picture, 
   batch.boxes = torch::tensor({{0.5f, 0.5f, 1.f, 1.f}, {0.25f, 0.5f, 0.4f, 0.4f}, {0.75f, 0.5f, 0.4f, 0.4f}});
   const Tensor visual = unit_rows(3, 8, 5), text = unit_rows(3, 8, 6);
   FakePass pass(batch, visual, text);
-  const Loss loss = make_term(ContrastiveOptions{}, kSpec)->forward(pass);
+  const Loss loss = make_term(ContrastiveOptions{}, test::kFakeSpec)->forward(pass);
   const Tensor logits = visual.matmul(text.t()) / 0.07;
   // Picture -> texts: nothing but its caption is left: 0. Region 1 -> texts: the caption and region 2's text are negatives.
   double by_hand = 0;
@@ -78,7 +76,7 @@ TEST_CASE("contrastive: a text is no negative of a picture that shows it, even w
   batch.boxes = torch::tensor({{0.5f, 0.5f, 1.f, 1.f}, {0.25f, 0.5f, 0.4f, 0.4f}, {0.75f, 0.5f, 0.4f, 0.4f}, {0.2f, 0.5f, 0.2f, 0.2f}});
   const Tensor visual = unit_rows(4, 8, 15), text = unit_rows(4, 8, 16);
   FakePass pass(batch, visual, text);
-  const Loss loss = make_term(ContrastiveOptions{.same_text = SameText::kIgnored}, kSpec)->forward(pass);
+  const Loss loss = make_term(ContrastiveOptions{.same_text = SameText::kIgnored}, test::kFakeSpec)->forward(pass);
   const Tensor logits = visual.matmul(text.t()) / 0.07;
   const auto row = [&](const Tensor& of, std::int64_t own, const std::vector<std::int64_t>& kept) {
     const auto place = std::find(kept.begin(), kept.end(), own) - kept.begin();
@@ -90,7 +88,7 @@ TEST_CASE("contrastive: a text is no negative of a picture that shows it, even w
   const double to_visual = row(columns, 0, {0, 1, 2, 3}) + row(columns, 1, {1, 3}) + row(columns, 2, {2, 3}) + row(columns, 3, {0, 1, 2, 3});
   CHECK(loss.parts()[0].sum.item<double>() == Approx(0.5 * (to_text + to_visual)));
   // Matching never draws such a pair either.
-  const auto matching = make_term(MatchingOptions{}, kSpec);
+  const auto matching = make_term(MatchingOptions{}, test::kFakeSpec);
   for (std::uint64_t seed = 0; seed < 30; ++seed) {
     FakePass one(batch, visual.to(at::kFloat), text.to(at::kFloat));
     one.seed = seed;
@@ -108,7 +106,7 @@ TEST_CASE("contrastive: `rows` chooses captions or regions, as if the others wer
   batch.boxes[2] = batch.boxes[3] = torch::tensor({0.25f, 0.25f, 0.2f, 0.2f});
   const Tensor visual = unit_rows(4, 8, 17), text = unit_rows(4, 8, 18), temperature = torch::tensor(0.07, torch::kFloat64);
   FakePass pass(batch, visual, text);
-  const double captions = value(make_term(ContrastiveOptions{.rows = Rows::kImage}, kSpec), pass), regions = value(make_term(ContrastiveOptions{.rows = Rows::kRegion}, kSpec), pass);
+  const double captions = value(make_term(ContrastiveOptions{.rows = Rows::kImage}, test::kFakeSpec), pass), regions = value(make_term(ContrastiveOptions{.rows = Rows::kRegion}, test::kFakeSpec), pass);
   CHECK(captions == Approx(contrastive(visual.slice(0, 0, 2), text.slice(0, 0, 2), temperature).item<double>()));
   CHECK(regions == Approx(contrastive(visual.slice(0, 2), text.slice(0, 2), temperature).item<double>()));
 }
@@ -119,7 +117,7 @@ TEST_CASE("sigmoid_contrastive: rows of equal text are positives or ignored, and
   const auto found = [&](SigmoidContrastiveOptions options) {
     options.bias = 0.5;
     FakePass pass(batch, visual, text);
-    return value(make_term(options, kSpec), pass);
+    return value(make_term(options, test::kFakeSpec), pass);
   };
   // A row a visual, a column a text: 1 for a positive, -1 for a negative, 0 for a pair that does not count.
   const auto by_hand = [&](const std::vector<double>& signs) {
@@ -152,7 +150,7 @@ TEST_CASE("region_label_contrastive: several regions share one label and all are
   Tensor text = unit_rows(3, 8, 8);
   text[2] = text[0];
   FakePass pass(batch, visual, text);
-  const Loss loss = make_term(RegionLabelContrastiveOptions{}, kSpec)->forward(pass);
+  const Loss loss = make_term(RegionLabelContrastiveOptions{}, test::kFakeSpec)->forward(pass);
   REQUIRE(loss.parts().size() == 2);
   CHECK(loss.parts()[0].count == 3);  // regions
   CHECK(loss.parts()[1].count == 2);  // distinct texts
@@ -169,7 +167,7 @@ TEST_CASE("matching: negatives are never true pairs, and repeat for the same see
   batch.is_region = torch::tensor({false, true, false, false});
   batch.boxes[1] = torch::tensor({0.25f, 0.25f, 0.2f, 0.2f});
   const Tensor visual = unit_rows(4, 8, 9).to(at::kFloat), text = unit_rows(4, 8, 10).to(at::kFloat);
-  const auto term = make_term(MatchingOptions{}, kSpec);
+  const auto term = make_term(MatchingOptions{}, test::kFakeSpec);
   Tensor first;
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
     FakePass pass(batch, visual, text);
@@ -189,9 +187,9 @@ TEST_CASE("matching: negatives are never true pairs, and repeat for the same see
 
 TEST_CASE("matching: negatives are drawn in proportion to softmax(similarity / temperature) + 1e-5, at the named term's temperature", "[losses]") {
   const Tensor visual = unit_rows(4, 8, 19).to(at::kFloat), text = unit_rows(4, 8, 20).to(at::kFloat);
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("itc", ContrastiveOptions{.temperature = {.init = 0.3}}).add("itm", MatchingOptions{.temperature = "itc"});
-  Criterion uniform(kSpec);
+  Criterion uniform(test::kFakeSpec);
   uniform.add("itm", MatchingOptions{.negatives = Negatives::kUniform});
   constexpr int kDraws = 2000;
   // counts[t][v]: how often visual v was drawn for text t, which are the first half of the query.
@@ -218,27 +216,27 @@ TEST_CASE("matching: given negatives of a term that is limited to a stream are t
   FakePass pass(batch, unit_rows(3, 8, 21).to(at::kFloat), unit_rows(3, 8, 22).to(at::kFloat));
   MatchingOptions options;
   options.given = {torch::tensor({2, 2, 1}, torch::kLong), torch::tensor({1, 0, 1}, torch::kLong)};
-  const auto term = make_term(options, kSpec);
+  const auto term = make_term(options, test::kFakeSpec);
   term->limit_to_streams({0});
   term->forward(pass);
   CHECK(at::equal(pass.last_query.text_index, torch::tensor({1, 2, 0, 1}, torch::kLong)));
   CHECK(at::equal(pass.last_query.visual_index, torch::tensor({2, 1, 1, 2}, torch::kLong)));
   options.given.text_for_visual = Tensor();
-  CHECK_THROWS_WITH(make_term(options, kSpec)->forward(pass), Catch::Contains("given.text_for_visual: expected [T] with T = 3, got nothing"));
+  CHECK_THROWS_WITH(make_term(options, test::kFakeSpec)->forward(pass), Catch::Contains("given.text_for_visual: expected [T] with T = 3, got nothing"));
 }
 
 TEST_CASE("matching: a linear head is one layer on the fused token", "[losses]") {
-  const auto term = make_term(MatchingOptions{.head = MatchingHead::kLinear}, kSpec);
+  const auto term = make_term(MatchingOptions{.head = MatchingHead::kLinear}, test::kFakeSpec);
   const auto parameters = term->named_parameters();
   REQUIRE(parameters.size() == 2);
-  const Tensor weight = parameters["itm_head.weight"], bias = parameters["itm_head.bias"], tokens = unit_rows(3, kSpec.fusion_width, 5).to(at::kFloat);
-  CHECK(weight.sizes() == at::IntArrayRef({2, kSpec.fusion_width}));
+  const Tensor weight = parameters["itm_head.weight"], bias = parameters["itm_head.bias"], tokens = unit_rows(3, test::kFakeSpec.fusion_width, 5).to(at::kFloat);
+  CHECK(weight.sizes() == at::IntArrayRef({2, test::kFakeSpec.fusion_width}));
   CHECK(at::allclose(dynamic_cast<PairScorer&>(*term).pair_logits(tokens), tokens.matmul(weight.t()) + bias));
-  CHECK(make_term(MatchingOptions{}, kSpec)->named_parameters().contains("itm_head.3.weight"));
+  CHECK(make_term(MatchingOptions{}, test::kFakeSpec)->named_parameters().contains("itm_head.3.weight"));
 }
 
 TEST_CASE("matching: a batch of one, and weights that are not finite, give the positive pairs only", "[losses]") {
-  const auto term = make_term(MatchingOptions{}, kSpec);
+  const auto term = make_term(MatchingOptions{}, test::kFakeSpec);
   FakePass single(batch_of({0}, {1}), unit_rows(1, 8, 1).to(at::kFloat), unit_rows(1, 8, 2).to(at::kFloat));
   const Loss loss = term->forward(single);
   CHECK(loss.parts()[0].count == 1);
@@ -258,15 +256,15 @@ TEST_CASE("box_regression: no box costs nothing, and whole images are left out",
   batch.is_unambiguous = torch::tensor({true, true, false});
   FakePass pass(batch, torch::zeros({3, 8}), torch::zeros({3, 8}));
   pass.predicted = torch::full({3, 4}, 0.5f);
-  CHECK(make_term(BoxRegressionOptions{}, kSpec)->forward(pass).parts()[0].count == 2);
-  CHECK(make_term(BoxRegressionOptions{.all_rows = true}, kSpec)->forward(pass).parts()[0].count == 3);
-  CHECK(make_term(BoxRegressionOptions{.only_unambiguous = true}, kSpec)->forward(pass).parts()[0].count == 1);
+  CHECK(make_term(BoxRegressionOptions{}, test::kFakeSpec)->forward(pass).parts()[0].count == 2);
+  CHECK(make_term(BoxRegressionOptions{.all_rows = true}, test::kFakeSpec)->forward(pass).parts()[0].count == 3);
+  CHECK(make_term(BoxRegressionOptions{.only_unambiguous = true}, test::kFakeSpec)->forward(pass).parts()[0].count == 1);
   CHECK(at::equal(pass.box_rows, torch::tensor({1}, torch::kLong)));
   // A criterion of this term alone can be differentiated on a batch without a region: zero loss, zero gradient.
   batch.is_region = torch::zeros({3}, torch::kBool);
   FakePass empty(batch, torch::zeros({3, 8}), torch::zeros({3, 8}));
   empty.predicted = torch::full({3, 4}, 0.5f).set_requires_grad(true);
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("box", BoxRegressionOptions{});
   const LossReport report = criterion.forward(empty);
   CHECK(report.values.empty());
@@ -291,7 +289,7 @@ TEST_CASE("contrastive, foils: further columns for every picture, none for texts
   pass.foils = foil;
   const TemperatureOptions eighth{.init = 0.125, .learn = false};  // the same in float32 and float64
   const auto of = [&](bool foils) {
-    const LossTermPtr term = make_term(ContrastiveOptions{.temperature = eighth, .foils = foils}, kSpec);
+    const LossTermPtr term = make_term(ContrastiveOptions{.temperature = eighth, .foils = foils}, test::kFakeSpec);
     term->to(at::kDouble);
     return term;
   };
@@ -312,9 +310,9 @@ TEST_CASE("matching, foils: each is one more negative pair with its own visual, 
   pass.foils = unit_rows(1, 8, 33);
   MatchingOptions options;
   options.given = {torch::tensor({1, 0}, torch::kLong), torch::tensor({1, 0}, torch::kLong)};
-  const auto without = make_term(options, kSpec);
+  const auto without = make_term(options, test::kFakeSpec);
   options.foils = true;
-  const auto with = make_term(options, kSpec);
+  const auto with = make_term(options, test::kFakeSpec);
   for (const auto& term : {without, with}) {
     initialize(*term, 3, {}, "itm");
     term->to(at::kDouble);
@@ -334,7 +332,7 @@ TEST_CASE("foil_matching: mean of softplus(foil - true) over the named matching 
   const Tensor visual = unit_rows(2, 8, 11).to(at::kFloat), text = unit_rows(2, 8, 12).to(at::kFloat);
   FakePass pass(batch, visual, text);
   pass.foils = unit_rows(1, 8, 13).to(at::kFloat);
-  Criterion criterion(kSpec);
+  Criterion criterion(test::kFakeSpec);
   criterion.add("itm", MatchingOptions{}).add("foils", FoilMatchingOptions{});
   const LossReport report = criterion.forward(pass);
   auto& scorer = dynamic_cast<PairScorer&>(*criterion.find("itm"));
@@ -344,7 +342,7 @@ TEST_CASE("foil_matching: mean of softplus(foil - true) over the named matching 
   };
   const double truth = score(text[1] + visual[1]), foil = score(pass.foils[0] + visual[1]);
   CHECK(report.mean("foils").value() == Approx(std::log1p(std::exp(foil - truth))).epsilon(1e-5));
-  Criterion lonely(kSpec);
+  Criterion lonely(test::kFakeSpec);
   lonely.add("foils", FoilMatchingOptions{});
   CHECK_THROWS_WITH(lonely.forward(pass), Catch::Contains("no matching term named 'itm'"));
 }

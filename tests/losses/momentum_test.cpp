@@ -53,7 +53,7 @@ class MomentumPass final : public test::FakePass {
 FeatureSpec spec_with_momentum() { return {.fusion_width = kWidth, .embed_dim = kWidth, .vocab_size = 7, .momentum = 0.9}; }
 
 /// Rows first to first + count of a run's features, as the batch of one rank.
-struct Rows {
+struct RunRows {
   Tensor visual = unit_rows(12, kWidth, 1).to(at::kFloat), text = unit_rows(12, kWidth, 2).to(at::kFloat), visual_m = unit_rows(12, kWidth, 3).to(at::kFloat), text_m = unit_rows(12, kWidth, 4).to(at::kFloat);
   std::vector<std::int64_t> keys = {0, 1, 2, 3, 0, 5, 6, 1, 8, 9, 10, 11};
 
@@ -100,7 +100,7 @@ TEST_CASE("a queue is a ring of any size: the oldest rows give way, what is not 
 }
 
 TEST_CASE("a queue is read before the batch enters it, in training only", "[momentum]") {
-  const Rows rows;
+  const RunRows rows;
   const LossTermPtr term = make_term(ContrastiveOptions{.queue = QueueOptions{.size = 5}, .alpha = 0.4}, spec_with_momentum());
   const auto first = rows.pass(0, 4), again = rows.pass(0, 4), evaluated = rows.pass(4, 3);
   const double alone = loss_of(*term, *first);
@@ -120,7 +120,7 @@ TEST_CASE("a queue is read before the batch enters it, in training only", "[mome
 }
 
 TEST_CASE("an entry with a row's own text is no negative of it, unless as the official code", "[momentum]") {
-  const Rows rows;
+  const RunRows rows;
   // Row 4 has the text of row 0, which is in the queue; with another key there the loss is that of one more negative.
   const auto second = [&](ContrastiveOptions options, std::int64_t key) {
     options.queue = QueueOptions{.size = 8};
@@ -146,13 +146,13 @@ TEST_CASE("an entry with a row's own text is no negative of it, unless as the of
 }
 
 TEST_CASE("the texts of a queue are known in both directions: with visuals and texts exchanged the loss is the same", "[momentum]") {
-  const Rows rows;
-  Rows exchanged = rows;
+  const RunRows rows;
+  RunRows exchanged = rows;
   std::swap(exchanged.visual, exchanged.text);
   std::swap(exchanged.visual_m, exchanged.text_m);
   for (const SameText same_text : {SameText::kPositive, SameText::kIgnored}) {
     // Row 4 has the text of row 0, which is in the queue.
-    const auto second = [&](const Rows& of) {
+    const auto second = [&](const RunRows& of) {
       const LossTermPtr term = make_term(ContrastiveOptions{.same_text = same_text, .queue = QueueOptions{.size = 8}, .alpha = 0.4}, spec_with_momentum());
       loss_of(*term, *of.pass(0, 2));
       return loss_of(*term, *of.pass(4, 3));
@@ -162,7 +162,7 @@ TEST_CASE("the texts of a queue are known in both directions: with visuals and t
 }
 
 TEST_CASE("momentum keys carry no gradient, and alpha follows the steps", "[momentum]") {
-  Rows rows;
+  RunRows rows;
   for (Tensor* features : {&rows.visual, &rows.text, &rows.visual_m, &rows.text_m}) features->requires_grad_();
   const LossTermPtr term = make_term(ContrastiveOptions{.alpha = Schedule::linear({.from = 0, .to = 0.4, .steps = 10})}, spec_with_momentum());
   term->forward(*rows.pass(0, 4)).parts()[0].sum.backward();
@@ -188,7 +188,7 @@ TEST_CASE("two ranks with a queue and soft targets equal one process with the wh
   };
   // Two batches, so that the second sees the queue: rows 0 to 5, then 6 to 11; rank 0 has four of the six.
   const auto train = [&](const CollectivePtr& ranks) {
-    Rows rows;
+    RunRows rows;
     for (Tensor* features : {&rows.visual, &rows.text, &rows.visual_m, &rows.text_m}) *features = features->detach().to(at::kDouble);
     rows.visual.requires_grad_();
     const LossTermPtr term = make_term(options, spec_with_momentum());
@@ -222,7 +222,7 @@ TEST_CASE("as X-VLM on two ranks: encoders get half of the gradient, the tempera
   };
   const auto gradients = [](bool reference) {
     return test::on_ranks<Result>(2, [reference](const CollectivePtr& ranks) {
-      Rows rows;
+      RunRows rows;
       for (Tensor* features : {&rows.visual, &rows.text}) *features = features->detach().to(at::kDouble).requires_grad_();
       const LossTermPtr term = make_term(ContrastiveOptions{.reference = reference}, spec_with_momentum());
       term->to(at::kDouble);
@@ -269,7 +269,7 @@ TEST_CASE("words are distilled from a copy of the head that starts equal, follow
   criterion.update_momentum();
   CHECK(at::allclose(copy, 0.9 * start + 0.1 * head, 1e-6, 1e-7));
 
-  const Rows rows;
+  const RunRows rows;
   const auto prepared = [&](const std::unique_ptr<MomentumPass>& pass) {
     RegionBatch batch = pass->batch();
     batch.masked_ids = batch.text_ids;
