@@ -21,7 +21,7 @@ Tensor SwinBlock::forward(const Tensor& map, const Tensor& mask, Dropout& dropou
 
 Tensor SwinBlock::attend_in_windows(const Tensor& map, const Tensor& mask) {
   const WindowGrid& grid = options_.grid;
-  const std::vector<Tensor> windows = to_windows(qkv_(fill_and_roll(map, grid)), grid, options_.heads).unbind(0);  // queries, keys, values
+  const std::vector<Tensor> windows = to_windows(qkv_(fill_and_roll(map, grid)), grid, options_.heads);  // queries, keys, values
   Tensor bias = relative_position_bias(bias_table_, grid.window);
   // A mask differs between windows and repeats over images: windows then count as heads, so that it is broadcast and not copied for every image.
   // Without one the bias is the same in every window, which then count as images.

@@ -21,6 +21,40 @@ Tensor cut(const Tensor& map, const WindowGrid& grid) {
   return map.view({n, grid.window, n, grid.window}).transpose(1, 2).reshape({n * n, grid.tokens()});
 }
 
+/// [B, filled, filled, 3 * D] as [3, B, n, n, heads, window, window, D / heads], a view.
+Tensor in_windows(const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) {
+  const std::int64_t n = grid.filled() / grid.window;
+  return qkv.view({qkv.size(0), n, grid.window, n, grid.window, 3, heads, qkv.size(3) / (3 * heads)}).permute({5, 0, 1, 3, 6, 2, 4, 7});
+}
+
+/// Three tensors out of one copy, whose gradients go to their places in another: left to autograd, they are put together first and then copied once more.
+class ToWindows final : public torch::autograd::Function<ToWindows> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) {
+    context->saved_data["sizes"] = qkv.sizes();
+    context->saved_data["grid"] = std::vector<std::int64_t>{grid.side, grid.window, grid.shift};
+    context->saved_data["heads"] = heads;
+    const at::AutoDispatchBelowADInplaceOrView not_as_views;
+    return in_windows(qkv, grid, heads).reshape({3, qkv.size(0), grid.windows(), heads, grid.tokens(), -1}).unbind(0);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& gradients) {
+    const std::vector<std::int64_t> numbers = context->saved_data["grid"].toIntVector();
+    const auto given = std::find_if(gradients.begin(), gradients.end(), [](const Tensor& gradient) { return gradient.defined(); });
+    const Tensor of_qkv = at::empty(context->saved_data["sizes"].toIntVector(), given->options());
+    const Tensor parts = in_windows(of_qkv, {numbers[0], numbers[1], numbers[2]}, context->saved_data["heads"].toInt());
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      const Tensor part = parts.select(0, static_cast<std::int64_t>(i));
+      if (gradients[i].defined()) {
+        part.copy_(gradients[i].reshape(part.sizes()));
+      } else {
+        part.zero_();
+      }
+    }
+    return {of_qkv, Tensor(), Tensor()};
+  }
+};
+
 }  // namespace
 
 WindowGrid make_window_grid(std::int64_t side, std::int64_t window, bool shifted) {
@@ -39,10 +73,7 @@ Tensor unroll_and_crop(const Tensor& map, const WindowGrid& grid) {
   return unrolled.slice(1, 0, grid.side).slice(2, 0, grid.side);
 }
 
-Tensor to_windows(const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) {
-  const std::int64_t images = qkv.size(0), n = grid.filled() / grid.window, d = qkv.size(3) / (3 * heads);
-  return qkv.view({images, n, grid.window, n, grid.window, 3, heads, d}).permute({5, 0, 1, 3, 6, 2, 4, 7}).reshape({3, images, n * n, heads, grid.tokens(), d});
-}
+std::vector<Tensor> to_windows(const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) { return ToWindows::apply(qkv, grid, heads); }
 
 Tensor from_windows(const Tensor& windows, const WindowGrid& grid) {
   const std::int64_t images = windows.size(0), n = grid.filled() / grid.window, heads = windows.size(2), d = windows.size(4);

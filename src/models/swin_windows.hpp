@@ -1,4 +1,6 @@
 #pragma once
+#include <vector>
+
 #include <torch/torch.h>
 
 namespace fgvl::models {
@@ -21,8 +23,8 @@ at::Tensor fill_and_roll(const at::Tensor& map, const WindowGrid& grid);
 /// The inverse: [B, filled, filled, D] -> [B, side, side, D].
 at::Tensor unroll_and_crop(const at::Tensor& map, const WindowGrid& grid);
 
-/// Queries, keys and values [B, filled, filled, 3 * D] -> [3, B, windows, heads, N, D / heads], contiguous.
-at::Tensor to_windows(const at::Tensor& qkv, const WindowGrid& grid, std::int64_t heads);
+/// [B, filled, filled, 3 * D] -> queries, keys and values [B, windows, heads, N, D / heads], contiguous.
+std::vector<at::Tensor> to_windows(const at::Tensor& qkv, const WindowGrid& grid, std::int64_t heads);
 /// [B, windows, heads, N, D / heads] -> [B, filled, filled, D].
 at::Tensor from_windows(const at::Tensor& windows, const WindowGrid& grid);
 
