@@ -40,16 +40,11 @@ class ToWindows final : public torch::autograd::Function<ToWindows> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& gradients) {
     const std::vector<std::int64_t> numbers = context->saved_data["grid"].toIntVector();
-    const auto given = std::find_if(gradients.begin(), gradients.end(), [](const Tensor& gradient) { return gradient.defined(); });
-    const Tensor of_qkv = at::empty(context->saved_data["sizes"].toIntVector(), given->options());
+    const Tensor of_qkv = at::empty(context->saved_data["sizes"].toIntVector(), gradients[0].options());
     const Tensor parts = in_windows(of_qkv, {numbers[0], numbers[1], numbers[2]}, context->saved_data["heads"].toInt());
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       const Tensor part = parts.select(0, static_cast<std::int64_t>(i));
-      if (gradients[i].defined()) {
-        part.copy_(gradients[i].reshape(part.sizes()));
-      } else {
-        part.zero_();
-      }
+      part.copy_(gradients[i].reshape(part.sizes()));
     }
     return {of_qkv, Tensor(), Tensor()};
   }
