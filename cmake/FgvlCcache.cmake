@@ -1,5 +1,5 @@
 # Compiles through ccache where it is installed, told what it must know: paths below the checkout are the same for every checkout and build folder (so that a
-# second clone or a second build folder compiles nothing), and a precompiled header is judged by its content, not by its time (or it never hits).
+# second clone or a second build folder compiles nothing without FGVL_UNITY; with it, CMake writes absolute paths into the sources, and about half is compiled), and a precompiled header is judged by its content, not by its time (or it never hits).
 option(FGVL_CCACHE "Use ccache where it is installed" ON)
 if(FGVL_CCACHE AND PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(FGVL_CCACHE_PROGRAM ccache)

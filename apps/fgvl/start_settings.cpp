@@ -1,4 +1,5 @@
 #include <array>
+#include <cstddef>
 #include <cstring>
 
 #include <unistd.h>
@@ -14,12 +15,13 @@ namespace {
 
 struct Setting {
   const char* name;
+  const char* decides_too;  ///< a variable that says as much where the user sets it
   const char* assignment;
 };
 constexpr std::array kSettings = {
-    Setting{"OMP_WAIT_POLICY", "OMP_WAIT_POLICY=passive"},
-    Setting{"GOMP_SPINCOUNT", "GOMP_SPINCOUNT=10000"},
-    Setting{"GLIBC_TUNABLES", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864"},
+    Setting{"OMP_WAIT_POLICY", "OMP_WAIT_POLICY", "OMP_WAIT_POLICY=passive"},
+    Setting{"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT=10000"},
+    Setting{"GLIBC_TUNABLES", "GLIBC_TUNABLES", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864"},
 };
 
 bool is_set(const char* name, char** environment) {
@@ -36,7 +38,7 @@ void start_with_settings(int, char** argv, char** environment) {
   std::size_t count = 0;
   bool complete = true;
   for (const Setting& setting : kSettings) {
-    if (is_set(setting.name, environment)) continue;
+    if (is_set(setting.name, environment) || is_set(setting.decides_too, environment)) continue;
     complete = false;
     extended[count++] = const_cast<char*>(setting.assignment);
   }

@@ -147,7 +147,7 @@ class Reader final : public Visitor {
     if (given || null.replaces) return false;
     std::vector<std::string> others;
     for (const auto& [other, value] : group.fields) {
-      if (other != name) others.push_back(other);
+      if (value.kind != Tree::Kind::kNull) others.push_back(other);
     }
     const std::string near = nearest(std::string(name), others);
     report(null.place, path(name), absl::StrCat("null removes nothing: there is no entry of this name", near.empty() ? "" : absl::StrCat(" (did you mean \"", near, "\"?)")));

@@ -21,7 +21,7 @@ struct State final : torch::CustomClassHolder {
 
   PairTable table;
   Tiling tiling;
-  bool with_gradients = false;
+  bool with_gradients = false, with_keys = false;  ///< with_keys: those of the keys among them
   Tensor of_queries{}, of_keys{}, of_scale{}, of_bias{};
 };
 
@@ -37,7 +37,7 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
     const Tensor buffer = state->tiling.buffer(queries), log_buffer = at::empty_like(buffer), exponential_buffer = at::empty_like(buffer);
     if (state->with_gradients) {
       state->of_queries = at::zeros_like(queries, at::MemoryFormat::Contiguous);
-      state->of_keys = at::zeros_like(keys, at::MemoryFormat::Contiguous);
+      if (state->with_keys) state->of_keys = at::zeros_like(keys, at::MemoryFormat::Contiguous);
       state->of_bias = at::zeros({}, loss.options());
     }
     state->tiling.for_each_tile([&](const PairTable::Tile& tile) {
@@ -50,13 +50,13 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
       at::log_sigmoid_forward_out(logs, exponentials, signed_logits);
       loss.sub_(logs.sum(1).sum(at::kDouble));
       if (!state->with_gradients) return;
-      // -log sigmoid(y z) has the derivative -y sigmoid(-y z) by z; log_sigmoid_backward makes sigmoid(-y z) of y z and its exponential.
+      // -log sigmoid(y z) has the derivative -y sigmoid(-y z) by z; log_sigmoid_backward makes sigmoid(-y z) of y z and, on a CPU, its exponential.
       Tensor& gradient = logs;
       at::log_sigmoid_backward_out(gradient, one.expand_as(signed_logits), signed_logits, exponentials);
       turn_positives(gradient, marks);
       state->of_bias.add_(gradient.sum(1).sum(at::kDouble));
       state->of_queries.narrow(0, tile.query_begin, tile.rows()).addmm_(gradient, products.right_of(tile));
-      state->of_keys.narrow(0, tile.key_begin, tile.columns()).addmm_(gradient.t(), products.left_of(tile), 1, -1);
+      if (state->with_keys) state->of_keys.narrow(0, tile.key_begin, tile.columns()).addmm_(gradient.t(), products.left_of(tile), 1, -1);
     });
     if (state->with_gradients) {
       // sum over m of gradient * similarity is, row by row, what the query's gradient is before the scale, times the query.
@@ -72,7 +72,7 @@ class TiledSigmoid final : public torch::autograd::Function<TiledSigmoid> {
     const auto state = c10::static_intrusive_pointer_cast<State>(context->saved_data["state"].toCapsule());
     const variable_list saved = context->get_saved_variables();
     const auto as = [&](const Tensor& of_sum, const Tensor& value) { return (of_sum * gradients[0]).to(value.scalar_type()).view_as(value); };
-    return {state->of_queries * gradients[0], state->of_keys * gradients[0], as(state->of_scale, saved[0]), as(state->of_bias, saved[1]), Tensor()};
+    return {state->of_queries * gradients[0], state->with_keys ? state->of_keys * gradients[0] : Tensor(), as(state->of_scale, saved[0]), as(state->of_bias, saved[1]), Tensor()};
   }
 
  private:
@@ -107,6 +107,7 @@ Tensor tiled_sigmoid(const SigmoidInput& input) {
   const Tensor queries = computed(input.queries);
   const auto state = c10::make_intrusive<State>(PairTable(input.pairs, input.queries.size(0), input.keys.size(0), "tiled_sigmoid"), input.queries.device());
   state->with_gradients = needs_gradients({input.queries, input.keys, input.scale, input.bias});
+  state->with_keys = state->with_gradients && input.keys.requires_grad();
   return TiledSigmoid::apply(queries, computed(input.keys), input.scale, input.bias.to(queries.scalar_type()), state);
 }
 

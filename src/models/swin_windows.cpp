@@ -35,7 +35,7 @@ class ToWindows final : public torch::autograd::Function<ToWindows> {
     context->saved_data["grid"] = std::vector<std::int64_t>{grid.side, grid.window, grid.shift};
     context->saved_data["heads"] = heads;
     const at::AutoDispatchBelowADInplaceOrView not_as_views;
-    return in_windows(qkv, grid, heads).reshape({3, qkv.size(0), grid.windows(), heads, grid.tokens(), -1}).unbind(0);
+    return in_windows(qkv, grid, heads).clone(at::MemoryFormat::Contiguous).view({3, qkv.size(0), grid.windows(), heads, grid.tokens(), -1}).unbind(0);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& gradients) {

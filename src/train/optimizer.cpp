@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 
 #include <absl/strings/str_cat.h>
@@ -104,6 +105,7 @@ AdamW::AdamW(const NamedTensors& parameters, const OptimizerOptions& options) : 
 }
 
 void AdamW::zero_grad() {
+  gradient_factor_ = 1;
   for (Slot& slot : slots_) slot.parameter.mutable_grad() = Tensor();
 }
 
@@ -140,9 +142,10 @@ void AdamW::step(double lr) {
     const double group_lr = lr * group.lr_factor, weight_decay = group.decayed ? options_.weight_decay : 0.0;
     const bool decays_last = options_.update == Update::kTransformers;
     for (const auto& [eps, lists] : by_eps) {
-      // The kernel divides by it.
+      // The kernel divides gradients by it, and writes them back.
       const auto scale = gradient_factor_ == 1 ? std::nullopt : std::optional<Tensor>(at::full({}, 1 / gradient_factor_, lists.steps.front().options()));
-      at::_fused_adamw_(lists.parameters, lists.gradients, lists.first, lists.second, {}, lists.steps, group_lr, options_.beta1, options_.beta2, decays_last ? 0.0 : weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false, scale);
+      at::_fused_adamw_(lists.parameters, lists.gradients, lists.first, lists.second, /*max_exp_avg_sqs=*/{}, lists.steps, group_lr, options_.beta1, options_.beta2, decays_last ? 0.0 : weight_decay, eps, /*amsgrad=*/false,
+                        /*maximize=*/false, scale);
       if (decays_last && weight_decay > 0) at::_foreach_mul_(lists.parameters, 1 - group_lr * weight_decay);
     }
   }

@@ -33,7 +33,7 @@ class AdamW {
   AdamW(const NamedTensors& parameters, const OptimizerOptions& options);
 
   void zero_grad();
-  /// Norm of all gradients together. Where it is larger than `clip_norm` (0: never), the next step() scales them down to it while it reads them.
+  /// Norm of all gradients together. Where it is larger than `clip_norm` (0: never), the next step(), unless zero_grad() comes before it, scales them down to it as it reads them: until then they are unclipped.
   double clip(double clip_norm);
   void step(double lr);
 

@@ -260,9 +260,24 @@ TEST_CASE("base: inherits from another file, merges maps, replaces the rest, and
     REQUIRE(third.ok());
     return read<Options>(*third);
   };
+  REQUIRE(with_null("a").ok());
   CHECK(with_null("a")->entries.size() == 1);
+  REQUIRE(with_null("b").ok());
   CHECK(with_null("b")->entries.empty());
   CHECK_THAT(std::string(with_null("bb").status().message()), Catch::Contains("grandchild.yaml:2: entries.bb: null removes nothing: there is no entry of this name (did you mean \"b\"?)"));
+  const auto removed = [](const std::string& assignment, Options defaults) {
+    auto file = Document::parse("entries: {a: {rate: 0.2}}");
+    REQUIRE(file.ok());
+    REQUIRE(file->override_with({assignment}).ok());
+    return read<Options>(*file, std::move(defaults));
+  };
+  Options defaults;
+  defaults.entries.emplace_back("own", Inner{});
+  REQUIRE(removed("entries.a=null", defaults).ok());
+  CHECK(removed("entries.a=null", defaults)->entries.size() == 1);
+  REQUIRE(removed("entries.own=null", defaults).ok());
+  CHECK(removed("entries.own=null", defaults)->entries[0].first == "a");
+  CHECK_THAT(std::string(removed("entries.zz=null", defaults).status().message()), Catch::Contains("argument 'entries.zz=null': entries.zz: null removes nothing"));
   std::ofstream(folder / "loop.yaml") << "base: loop.yaml\n";
   CHECK_THAT(std::string(Document::load((folder / "loop.yaml").string()).status().message()), Catch::Contains("do they name one another"));
   std::filesystem::remove_all(folder);

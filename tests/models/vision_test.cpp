@@ -56,16 +56,17 @@ TEST_CASE("swin: a map no larger than a window is one window without a shift", "
 }
 
 TEST_CASE("swin: cutting a map into windows and putting it together changes nothing", "[models]") {
-  for (const std::int64_t window : {2, 3, 4}) {
+  for (const std::int64_t window : {2, 3, 4, 8}) {
     const WindowGrid grid = make_window_grid(8, window, true);
     const Tensor map = torch::arange(2 * 8 * 8 * 6, torch::kDouble).view({2, 8, 8, 6});
     const Tensor qkv = at::cat({map, -map, map + 0.5}, 3).requires_grad_();
     const std::vector<Tensor> windows = to_windows(fill_and_roll(qkv, grid), grid, /*heads=*/2);
     REQUIRE(windows.size() == 3);
+    for (const Tensor& each : windows) CHECK(each.is_contiguous());
     for (const Tensor& each : windows) CHECK(each.sizes() == at::IntArrayRef{2, grid.windows(), 2, window * window, 3});
     CHECK(at::equal(unroll_and_crop(from_windows(windows[0], grid), grid), map));
     CHECK(at::equal(unroll_and_crop(from_windows(windows[1], grid), grid), -map));
-    // A gradient goes back to where its value came from, and a part that nothing reads gets none.
+    // A gradient goes back to where its value came from, and a part that nothing reads gets zeros.
     (windows[0].square() + 3 * windows[2].square()).sum().backward();
     CHECK(at::equal(qkv.grad(), at::cat({2 * map, 0 * map, 6 * (map + 0.5)}, 3)));
   }

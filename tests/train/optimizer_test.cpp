@@ -41,6 +41,44 @@ TEST_CASE("clipping scales the gradients of one step together, and a parameter w
   CHECK(at::equal(idle, torch::ones({2, 2})));
 }
 
+TEST_CASE("both updates are their formulas, with a clipped step, and for a parameter that joins later", "[optimizer]") {
+  constexpr double kLr = 0.1, kDecay = 0.3, kBeta1 = 0.9, kBeta2 = 0.98, kEps = 1e-3;
+  for (const Update update : {Update::kTorch, Update::kTransformers}) {
+    const auto doubles = [](std::initializer_list<double> values) { return torch::tensor(std::vector<double>(values), torch::kDouble).view({1, -1}); };
+    Tensor early = doubles({1, -2, 3}).requires_grad_(), late = doubles({0.5, 4}).requires_grad_();
+    AdamW optimizer({{"model.early", early}, {"model.late", late}}, {.beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kDecay, .update = update});
+    struct Expected {
+      Tensor value, first, second;
+      double steps = 0;
+    };
+    Expected of_early{early.detach().clone(), at::zeros_like(early), at::zeros_like(early)}, of_late{late.detach().clone(), at::zeros_like(late), at::zeros_like(late)};
+    const auto expect_step = [&](Expected& of, const Tensor& gradient) {
+      of.steps += 1;
+      of.first = kBeta1 * of.first + (1 - kBeta1) * gradient;
+      of.second = kBeta2 * of.second + (1 - kBeta2) * gradient.square();
+      const double bias1 = 1 - std::pow(kBeta1, of.steps), bias2 = 1 - std::pow(kBeta2, of.steps);
+      if (update == Update::kTorch) {
+        of.value = of.value * (1 - kLr * kDecay) - kLr / bias1 * of.first / ((of.second / bias2).sqrt() + kEps);
+      } else {
+        of.value = (of.value - kLr * std::sqrt(bias2) / bias1 * of.first / (of.second.sqrt() + kEps)) * (1 - kLr * kDecay);
+      }
+    };
+    for (int step = 0; step < 4; ++step) {
+      const bool clipped = step == 1, joined = step >= 2;
+      optimizer.zero_grad();
+      const Tensor of_first = (step + 1) * doubles({0.5, -1, 2}), of_second = (step + 1) * doubles({0.01, -0.3});
+      early.mutable_grad() = of_first.clone();
+      if (joined) late.mutable_grad() = of_second.clone();
+      const double norm = optimizer.clip(clipped ? 0.7 : 0);
+      optimizer.step(kLr);
+      expect_step(of_early, clipped ? of_first * (0.7 / (norm + 1e-6)) : of_first);
+      if (joined) expect_step(of_late, of_second);
+    }
+    CHECK(at::allclose(early, of_early.value, 1e-7, 1e-7));
+    CHECK(at::allclose(late, of_late.value, 1e-7, 1e-7));
+  }
+}
+
 TEST_CASE("groups: parameters move by their group's factor of the others' step, under our names or the official ones; the last group wins", "[optimizer]") {
   Tensor plain = torch::zeros({2, 2}).set_requires_grad(true), temperature = torch::zeros({2, 2}).set_requires_grad(true), fusion = torch::zeros({2, 2}).set_requires_grad(true);
   AdamW optimizer({{"model.text_encoder.layer.0.a", plain}, {"model.fusion_encoder.layer.0.a", fusion}, {"losses.itc.temperature.temp", temperature}},

@@ -17,7 +17,7 @@ namespace fgvl::config {
 class Document {
  public:
   /// Reads `path`. Its `base: FILE` (relative to `path`; may chain) is read first and overlaid key by key: maps merge, everything else
-  /// replaces, null removes. `format:` must be a version that this build reads.
+  /// replaces, null removes (an entry, which must be there). `format:` must be a version that this build reads.
   static absl::StatusOr<Document> load(const std::string& path);
   /// The same from text; `name` stands for the file in messages. `base:` is relative to the working directory.
   static absl::StatusOr<Document> parse(const std::string& yaml, const std::string& name = "<text>");

@@ -289,7 +289,8 @@ class Sigmoid final : public torch::autograd::Function<Sigmoid> {
     if (state->with_gradients) {
       state->found = gradients_of(problem, pass, state->of_queries, state->of_keys, summed_up);
       context->saved_data["state"] = c10::IValue::make_capsule(state);
-      context->save_for_backward({queries, scale, bias});
+      context->saved_data["dtype"] = queries.scalar_type();
+      context->save_for_backward({scale, bias});
     } else {
       pass.for_each_tile(summed_up);
     }
@@ -300,9 +301,10 @@ class Sigmoid final : public torch::autograd::Function<Sigmoid> {
     check_once("tiled_sigmoid");
     const auto state = c10::static_intrusive_pointer_cast<SigmoidState>(context->saved_data["state"].toCapsule());
     const variable_list saved = context->get_saved_variables();
-    const auto of_vectors = [&](const Tensor& of_sum) { return of_sum.defined() ? (of_sum * gradients[0]).to(saved[0].scalar_type()) : of_sum; };
+    const at::ScalarType dtype = context->saved_data["dtype"].toScalarType();
+    const auto of_vectors = [&](const Tensor& of_sum) { return of_sum.defined() ? (of_sum * gradients[0]).to(dtype) : of_sum; };
     const auto of_scalar = [&](const Tensor& of_sum, const Tensor& value) { return (of_sum * gradients[0]).reshape(value.sizes()).to(value.options()); };
-    return {of_vectors(state->found.queries), of_vectors(state->found.keys), of_scalar(state->found.scale, saved[1]), of_scalar(state->found.similarities, saved[2]), Tensor()};
+    return {of_vectors(state->found.queries), of_vectors(state->found.keys), of_scalar(state->found.scale, saved[0]), of_scalar(state->found.similarities, saved[1]), Tensor()};
   }
 };
 
