@@ -25,10 +25,14 @@ inline Tensor causal_mask(std::int64_t length, const at::TensorOptions& options)
   return at::full({length, length}, -10000.0, options).triu_(1).unsqueeze(0).unsqueeze(0);
 }
 
-/// softmax(q k^T / sqrt(d) + mask) v, a head at a time, for q [N, L, D], k and v [N, S, D]; `mask` additive or undefined. [N, L, D].
+/// softmax(q k^T / sqrt(d) + mask) v for q [N, heads, L, d], k and v [N, heads, S, d]; `mask` additive or undefined. [N, heads, L, d].
+inline Tensor attend_heads(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask) {
+  return at::scaled_dot_product_attention(query, key, value, mask.defined() ? std::optional<Tensor>(mask.to(query.scalar_type())) : std::nullopt);
+}
+
+/// attend_heads() for q [N, L, D], k and v [N, S, D]. [N, L, D].
 inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask) {
-  const auto additive = mask.defined() ? std::optional<Tensor>(mask.to(query.scalar_type())) : std::nullopt;
-  return merge_heads(at::scaled_dot_product_attention(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), additive));
+  return merge_heads(attend_heads(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), mask));
 }
 
 /// softmax(q k^T / sqrt(d) + mask) for q [N, heads, L, d], k [N, heads, S, d]; `mask` additive or undefined. [N, heads, L, S].
@@ -38,9 +42,6 @@ inline Tensor weights_of_heads(const Tensor& query, const Tensor& key, const Ten
   return (mask.defined() ? at::add(mask.to(scores.scalar_type()), scores, scale) : scores * scale).softmax(3);  // scaled and added in one pass
 }
 
-/// [N, heads, L, S]: the weights of attend(), which computes them without keeping them.
-inline Tensor attention_weights(const Tensor& query, const Tensor& key, std::int64_t heads, const Tensor& mask) { return weights_of_heads(split_heads(query, heads), split_heads(key, heads), mask); }
-
 /// softmax(q k^T / sqrt(d) + bias) v for q, k, v [N, heads, L, d] and a bias that may be learned. LibTorch has no fused kernel for a learned one on CPUs, and what it computes instead scales queries and keys apart and looks
 /// for rows that see nothing, which here there are none of.
 inline Tensor attend_with_bias(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& bias) {
@@ -48,10 +49,10 @@ inline Tensor attend_with_bias(const Tensor& query, const Tensor& key, const Ten
   return plain ? at::matmul(weights_of_heads(query, key, bias), value) : at::scaled_dot_product_attention(query, key, value, bias);
 }
 
-/// attend() with dropout of its weights. The fused kernels would draw it from the global generator, so that the weights are computed here when something is dropped.
-inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, std::int64_t heads, const Tensor& mask, Dropout& dropout, double probability) {
-  if (!dropout.drops(probability)) return attend(query, key, value, heads, mask);
-  return merge_heads(at::matmul(dropout(attention_weights(query, key, heads, mask), probability), split_heads(value, heads)));
+/// attend_heads() with dropout of its weights. The fused kernels would draw it from the global generator, so that the weights are computed here when something is dropped.
+inline Tensor attend_heads(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask, Dropout& dropout, double probability) {
+  if (!dropout.drops(probability)) return attend_heads(query, key, value, mask);
+  return at::matmul(dropout(weights_of_heads(query, key, mask), probability), value);
 }
 
 }  // namespace fgvl::models

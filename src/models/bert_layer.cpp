@@ -15,17 +15,22 @@ BertAttention::BertAttention(const BertLayerOptions& options, std::int64_t key_w
 }
 
 BertAttention::Projected BertAttention::project(const Tensor& tokens) {
-  return {key_(tokens), value_(tokens)};
+  // In one piece: every pass over the texts multiplies them.
+  return {split_heads(key_(tokens), options_.heads).contiguous(), split_heads(value_(tokens), options_.heads).contiguous()};
+}
+
+BertAttention::Projected BertAttention::project(const Tensor& tokens, const PackedTexts& texts) {
+  return {texts.pad_heads(key_(tokens), options_.heads), texts.pad_heads(value_(tokens), options_.heads)};
 }
 
 Tensor BertAttention::forward(const Tensor& tokens, const Tensor& normed, const PackedTexts& texts, const Projected& projected, const Tensor& mask, Dropout& dropout) {
-  const Tensor query = texts.pad(query_(normed));
-  const Tensor seen = texts.pack(attend(query, projected.key, projected.value, options_.heads, mask, dropout, options_.attention_dropout));
+  const Tensor query = texts.pad_heads(query_(normed), options_.heads);
+  const Tensor seen = texts.pack_heads(attend_heads(query, projected.key, projected.value, mask, dropout, options_.attention_dropout));
   const Tensor attended = dropout(dense_(seen), options_.dropout);
   return options_.norm == Norm::kPre ? tokens + attended : norm_(tokens + attended);
 }
 
-Tensor BertAttention::weights(const Tensor& tokens, const Tensor& key, const Tensor& mask) { return attention_weights(query_(normed(tokens)), key, options_.heads, mask); }
+Tensor BertAttention::weights(const Tensor& tokens, const Tensor& key, const Tensor& mask) { return weights_of_heads(split_heads(query_(normed(tokens)), options_.heads), key, mask); }
 
 BertLayer::BertLayer(const BertLayerOptions& options) : options_(options) {
   attention_ = register_module("attention", std::make_shared<BertAttention>(options, options.width));
@@ -52,7 +57,7 @@ BertLayer::BertLayer(const BertLayer& shared, std::shared_ptr<BertAttention> sel
 
 Tensor BertLayer::attend_to_text(const Tensor& tokens, const PackedTexts& texts, const Tensor& text_mask, const Tensor& positions, Dropout& dropout) {
   const Tensor normed = attention_->normed(tokens);
-  const BertAttention::Projected packed = attention_->project(normed), own{texts.pad(packed.key), texts.pad(packed.value)};
+  const BertAttention::Projected own = attention_->project(normed, texts);
   if (!positions.defined()) return attention_->forward(tokens, normed, texts, own, text_mask, dropout);
   const bool row_a_token = text_mask.size(2) > 1;
   const Tensor mask = row_a_token ? text_mask[0][0].index_select(0, positions.flatten()).view({positions.size(0), 1, positions.size(1), -1}) : text_mask;

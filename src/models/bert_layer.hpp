@@ -25,13 +25,16 @@ class BertAttention final : public torch::nn::Module {
   BertAttention(const BertLayerOptions& options, std::int64_t key_width);
 
   struct Projected {
-    Tensor key, value;  ///< [N, S, D]
+    Tensor key, value;  ///< [N, heads, S, D / heads]
   };
+  /// Of visual tokens [N, S, D].
   Projected project(const Tensor& tokens);
+  /// Of packed texts [R, D].
+  Projected project(const Tensor& tokens, const PackedTexts& texts);
   /// `tokens` [R, D], the residual stream, look at `projected`: what `project` made of the normed stream itself, or of visual tokens. `normed` is normed(tokens); `texts` says how they lie as
   /// queries; `mask` additive, [N, 1, 1, S] or with a row for each query, or undefined.
   Tensor forward(const Tensor& tokens, const Tensor& normed, const PackedTexts& texts, const Projected& projected, const Tensor& mask, Dropout& dropout);
-  /// [N, heads, L, S]: the weights with which `forward` takes values, for padded `tokens` [N, L, D] and `key` [N, S, D].
+  /// [N, heads, L, S]: the weights with which `forward` takes values, for padded `tokens` [N, L, D] and `key` [N, heads, S, D / heads].
   Tensor weights(const Tensor& tokens, const Tensor& key, const Tensor& mask);
   /// What queries, and keys of self-attention, are projected from: the norm of the residual stream in a pre-norm layer, else the stream.
   Tensor normed(const Tensor& tokens) { return options_.norm == Norm::kPre ? norm_(tokens) : tokens; }
@@ -56,7 +59,7 @@ class BertLayer final : public torch::nn::Module {
   Tensor attend_to_visuals(const Tensor& stream, const PackedTexts& texts, const BertAttention::Projected& visuals, const Tensor& visual_mask, Dropout& dropout) {
     return cross_->forward(stream, cross_->normed(stream), texts, visuals, visual_mask, dropout);
   }
-  /// [N, heads, L, S] of attend_to_visuals; `keys` [N, S, D].
+  /// [N, heads, L, S] of attend_to_visuals; `keys` [N, heads, S, D / heads].
   Tensor visual_weights(const Tensor& stream, const PackedTexts& texts, const Tensor& keys, const Tensor& visual_mask) { return cross_->weights(texts.pad(stream), keys, visual_mask); }
   Tensor think(const Tensor& stream, Dropout& dropout);
   const BertLayerOptions& options() const { return options_; }

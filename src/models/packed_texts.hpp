@@ -20,6 +20,10 @@ class PackedTexts {
   Tensor pack(const Tensor& padded) const;
   /// [R, D] -> [N, L, D] for attention: padding repeats some real token. It must be hidden by a mask and its output dropped by pack(), because what gradient it gets is dropped too.
   Tensor pad(const Tensor& packed) const;
+  /// pad() for attention by heads: [R, D] -> [N, heads, L, D / heads].
+  Tensor pad_heads(const Tensor& packed, std::int64_t heads) const;
+  /// [N, heads, L, d] -> [R, heads * d].
+  Tensor pack_heads(const Tensor& padded) const;
   /// [R, D] -> [N, L, D], zero at padding, for whoever takes texts from here.
   Tensor spread(const Tensor& packed) const;
 

@@ -289,7 +289,7 @@ class RegionVlmPass final : public ForwardPass {
   ProjectedVisuals projected_images() {
     ProjectedVisuals images = projected();
     for (auto* layers : {&images.keys, &images.values}) {
-      for (Tensor& layer : *layers) layer = layer.slice(1, 0, image_tokens());
+      for (Tensor& layer : *layers) layer = layer.slice(-2, 0, image_tokens());
     }
     return images;
   }

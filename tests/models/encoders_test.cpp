@@ -134,15 +134,15 @@ TEST_CASE("a text longer than the position table is refused, and the message say
 
 TEST_CASE("attention dropout drops single weights, keeps their sum on average, and only in training", "[models]") {
   // One text of two equal tokens looks at four equal ones, whose values are 1: every weight is a quarter, and what is seen counts the kept ones in units of 1 / (4 * 0.75).
-  const Tensor query = torch::zeros({1000, 2, 4}), key = torch::zeros({1000, 4, 4}), value = torch::ones({1000, 4, 4});
+  const Tensor query = torch::zeros({1000, 2, 2, 2}), key = torch::zeros({1000, 2, 4, 2}), value = torch::ones({1000, 2, 4, 2});  // two heads
   Dropout none, dropout({.seed = 5, .purpose = "test"}, at::kCPU);
-  CHECK(at::allclose(attend(query, key, value, /*heads=*/2, {}, none, 0.25), value.slice(1, 0, 2)));
-  CHECK(at::equal(attend(query, key, value, 2, {}, dropout, 0.0), attend(query, key, value, 2, {})));
-  const Tensor seen = attend(query, key, value, 2, {}, dropout, 0.25), kept = seen * 3;
+  CHECK(at::allclose(attend_heads(query, key, value, {}, none, 0.25), value.slice(2, 0, 2)));
+  CHECK(at::equal(attend_heads(query, key, value, {}, dropout, 0.0), attend_heads(query, key, value, {})));
+  const Tensor seen = attend_heads(query, key, value, {}, dropout, 0.25), kept = seen * 3;
   CHECK((kept - kept.round()).abs().max().item<double>() < 1e-5);
   CHECK(kept.round().max().item<double>() == 4);
   CHECK(seen.mean().item<double>() == Approx(1).margin(0.02));  // 4000 draws of 4 weights: three standard errors are 0.014
-  CHECK_FALSE(at::equal(seen.select(1, 0), seen.select(1, 1)));
+  CHECK_FALSE(at::equal(seen.select(2, 0), seen.select(2, 1)));
 }
 
 /// Central differences of the total loss along a random direction of one parameter, against the gradient; in double, dropout on.

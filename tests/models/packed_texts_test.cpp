@@ -45,6 +45,28 @@ TEST_CASE("texts without padding are only seen in another shape", "[models]") {
   CHECK(at::equal(texts.place_in_text(), torch::arange(kLength).repeat({3})));
 }
 
+TEST_CASE("heads of packed texts stand where padding, splitting and joining put them, with the same gradients", "[models]") {
+  for (const std::vector<std::int64_t>& lengths : {kLengths, {5, 5, 5}}) {
+    const Tensor mask = mask_of(lengths);
+    const PackedTexts texts(mask);
+    for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
+      const Tensor rows = torch::randn({mask.sum().item<std::int64_t>(), kWidth}, type).requires_grad_();
+      const Tensor ours = texts.pad_heads(rows, 3), expected = split_heads(texts.pad(rows), 3);
+      CHECK(at::equal(ours, expected));
+      // Gradients at padding are dropped.
+      const Tensor real = mask.view({mask.size(0), 1, kLength, 1});
+      CHECK(at::equal(gradient(ours * real, rows), gradient(expected * real, rows)));
+      CHECK(at::equal(gradient(ours, rows), gradient(expected, rows)));
+
+      const Tensor heads = torch::randn({mask.size(0), 3, kLength, kWidth / 3}, type).requires_grad_();
+      const Tensor as_fused_kernels_leave_them = heads.transpose(1, 2).contiguous().transpose(1, 2);
+      CHECK(at::equal(texts.pack_heads(heads), texts.pack(merge_heads(heads))));
+      CHECK(at::equal(texts.pack_heads(heads), texts.pack_heads(as_fused_kernels_leave_them)));
+      CHECK(at::equal(gradient(texts.pack_heads(heads), heads), gradient(texts.pack(merge_heads(heads)), heads)));
+    }
+  }
+}
+
 TEST_CASE("attention of packed texts a bundle at a time equals that of every text alone, with its gradients", "[models]") {
   const Tensor mask = mask_of(kLengths), sequence_index = torch::tensor({1, 0, 1, 1});
   const PackedTexts texts(mask);
@@ -53,7 +75,8 @@ TEST_CASE("attention of packed texts a bundle at a time equals that of every tex
   REQUIRE(bundles.sequence.size(0) * bundles.size > 4);  // an empty slot, whose output must be dropped
   const Tensor query = torch::randn({13, kWidth}, at::kDouble).requires_grad_(), key = torch::randn({2, 7, kWidth}, at::kDouble).requires_grad_(), value = torch::randn({2, 7, kWidth}, at::kDouble).requires_grad_();
   const PackedTexts in_bundles = texts.bundled(bundles);
-  const Tensor ours = in_bundles.pack(attend(in_bundles.pad(query), key.index_select(0, bundles.sequence), value.index_select(0, bundles.sequence), /*heads=*/2, {}));
+  const auto heads = [&](const Tensor& visual) { return split_heads(visual.index_select(0, bundles.sequence), 2); };
+  const Tensor ours = in_bundles.pack_heads(attend_heads(in_bundles.pad_heads(query, 2), heads(key), heads(value), {}));
   std::vector<Tensor> alone;
   std::int64_t first = 0;
   for (std::size_t n = 0; n < kLengths.size(); ++n) {

@@ -17,7 +17,7 @@ class Dropout;
 
 /// Keys and values of visual sequences, projected once per distinct sequence and layer.
 struct ProjectedVisuals {
-  std::vector<Tensor> keys{}, values{};  ///< a layer: [S, tokens, D]
+  std::vector<Tensor> keys{}, values{};  ///< a layer: [S, ..., tokens, d]; how channels are split before tokens, as by heads, is the encoder's own affair
 };
 
 /// N pairs of a text and a visual sequence.
