@@ -124,10 +124,11 @@ absl::StatusOr<ExitCode> ground(GroundArguments arguments) {
     return with_exit_code(absl::InvalidArgumentError(absl::StrCat(arguments.inference.checkpoint, ": this model has no fusion encoder (model.fusion.type is none), so that it predicts no boxes; score and rank work with it")),
                           ExitCode::kCheckpoint);
   }
-  // Weights that a run started from may have brought a box head along.
+  // Weights that a run started from may have brought a box head, or words for places, along.
   const train::RunConfig& config = inference.run()->config;
-  if (!config.model.options.box_head || (!predicts_boxes(config) && config.init_from.empty())) {
-    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(arguments.inference.checkpoint, ": this run trained without a box loss, so that its boxes mean nothing; train one with a loss of type box_regression")),
+  const bool has_boxes = inference.has_box_head() || inference.has_position_tokens(), trained = has_loss(config, inference.has_box_head() ? "box_regression" : "position_tokens");
+  if (!has_boxes || (!trained && config.init_from.empty())) {
+    return with_exit_code(absl::InvalidArgumentError(absl::StrCat(arguments.inference.checkpoint, ": this run trained without a loss that predicts boxes; train one with a loss of type box_regression, or position_tokens")),
                           ExitCode::kCheckpoint);
   }
   arguments.options.region_itc = !arguments.no_region_itc;
@@ -185,6 +186,7 @@ void add_ground(CLI::App& app, Command& chosen) {
   command->add_flag("--no-region-itc", arguments->no_region_itc, "Leave out region_itc, for which every picture is encoded twice");
   command->add_option("--map-layer", arguments->options.map_layer, "Fusion layer of the map, 0 the first, -1 the last (default: -1)");
   command->add_option("--map-tokens", arguments->tokens, "text: mean over the text's tokens; cls: the first alone (default: text)")->check(CLI::IsMember({"text", "cls"}));
+  command->add_option("--masked-language", arguments->inference.options.masked_language, "Masked-language loss of the run that reads position tokens, in a model without a box head (default: its first)");
   command->add_flag("--json-map", arguments->json_map, "The map's numbers in the JSON, too");
   command->footer(
       "box: [x1, y1, x2, y2] in pixels. itm: probability that the text is true of the picture. region_itc: cosine of the text and what the box cuts out.\n\n"

@@ -19,8 +19,8 @@ constexpr std::array<std::uint8_t, 3> kTrue = {60, 200, 110}, kPredicted = {255,
 
 }  // namespace
 
-bool predicts_boxes(const train::RunConfig& config) {
-  return std::any_of(config.losses.begin(), config.losses.end(), [](const auto& entry) { return entry.second.term.type() == "box_regression"; });
+bool has_loss(const train::RunConfig& config, std::string_view type) {
+  return std::any_of(config.losses.begin(), config.losses.end(), [&](const auto& entry) { return entry.second.term.type() == type; });
 }
 
 absl::StatusOr<eval::ReportArm> report_arm(const std::string& name, const std::string& description, const std::string& folder, const train::TrainResult& result) {

@@ -15,6 +15,7 @@
 #include "fgvl/data/sample.hpp"
 #include "fgvl/eval/probes.hpp"
 #include "fgvl/eval/query.hpp"
+#include "fgvl/losses/masked_language.hpp"
 #include "fgvl/losses/matching.hpp"
 #include "fgvl/losses/temperature.hpp"
 #include "train/inference_scope.hpp"
@@ -62,6 +63,7 @@ Inference::Inference(const train::ProbeInput& model, const data::TextPipeline& p
 absl::Status Inference::find_terms() {
   FGVL_ASSIGN_OR_RETURN(temperature_, find_term<losses::TemperatureSource>(model_.criterion, options_.contrast, "contrastive"));
   FGVL_ASSIGN_OR_RETURN(scorer_, find_term<losses::PairScorer>(model_.criterion, options_.matching, "matching"));
+  FGVL_ASSIGN_OR_RETURN(words_, find_term<losses::WordPredictor>(model_.criterion, options_.masked_language, "masked_language"));
   return absl::OkStatus();
 }
 
@@ -172,6 +174,9 @@ absl::StatusOr<EncodedTexts> Inference::encode_texts(const std::vector<std::stri
     }
     all.embeds.slice(0, begin, end).slice(1, 0, length).copy_(text.embeds);
     all.features.slice(0, begin, end).copy_(text.features);
+  }
+  if (has_position_tokens()) {
+    FGVL_ASSIGN_OR_RETURN(encoded.places, ask_places(texts));
   }
   return encoded;
 }

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include <absl/strings/str_cat.h>
 #include <torch/torch.h>
 
 #include "eval/pair_batch.hpp"
 #include "fgvl/core/boxes.hpp"
 #include "fgvl/data/sample.hpp"
+#include "fgvl/eval/query.hpp"
+#include "fgvl/losses/masked_language.hpp"
 #include "fgvl/losses/matching.hpp"
 #include "train/inference_scope.hpp"
 
@@ -29,6 +32,8 @@ AttentionMap as_map(const Tensor& weights) {
   return {weights.slice(0, 1).reshape({grid, grid}).contiguous(), weights[0].item<double>()};
 }
 
+constexpr std::int64_t kCorners = 4;  // x1, y1, x2, y2
+
 /// What is computed of T pairs, on the CPU; undefined: not asked for or not there.
 struct PairResults {
   Tensor boxes{};       ///< [T, 4] float64 cxcywh
@@ -37,10 +42,42 @@ struct PairResults {
   Tensor maps{};        ///< [T, 1 + P] float32
 };
 
+/// [T, 4] cxcywh of texts `rows` [T] int64 on pictures `text_to_image` [T], by position tokens.
+Tensor boxes_of_places(models::Model& model, losses::WordPredictor& words, const ImageFeatures& images, const AskedPlaces& places, const Tensor& rows, const Tensor& text_to_image) {
+  Tensor mask = places.mask.index_select(0, rows);
+  mask = mask.slice(1, 0, mask.sum(1).max().item<std::int64_t>());
+  const auto pass = model.begin(whole_image_batch(places.ids.slice(1, 0, mask.size(1)).index_select(0, rows), mask, text_to_image), {.given = {images, {}}});
+  const Tensor positions = places.positions.index_select(0, rows);
+  const Tensor fused = pass->fuse({.text_index = at::arange(rows.size(0), rows.options()), .visual = VisualInput::kImage, .visual_index = text_to_image, .positions = positions});
+  const std::int64_t first = model.spec().first_position_id;
+  const Tensor bins = words.word_logits(fused.flatten(0, 1), pass->word_embedding()).slice(1, first, first + kPositionBins).argmax(1).view(positions.sizes());
+  const Tensor corners = bins.to(at::kDouble) / static_cast<double>(kPositionBins), first_corner = corners.slice(1, 0, 2), second_corner = corners.slice(1, 2, 4);
+  return xyxy_to_cxcywh(at::cat({at::minimum(first_corner, second_corner), at::maximum(first_corner, second_corner)}, 1));
+}
+
 }  // namespace
+
+absl::StatusOr<AskedPlaces> Inference::ask_places(const std::vector<std::string>& texts) const {
+  std::vector<QueryText> queries;
+  for (const std::string& text : texts) queries.push_back({.text = text, .phrases = {{0, text.size(), {}}}});
+  FGVL_ASSIGN_OR_RETURN(const RegionBatch batch, make_query(at::zeros({1, 3, 1, 1}), queries, pipeline_));
+  const std::int64_t first = model_.model.spec().first_position_id;
+  const Tensor asked = (batch.text_ids >= first).logical_and(batch.text_ids < first + kPositionBins), counts = asked.sum(1).contiguous();
+  for (std::size_t row = 0; row < texts.size(); ++row) {
+    const std::int64_t count = counts.const_data_ptr<std::int64_t>()[row];
+    if (count == kCorners) continue;
+    return absl::InvalidArgumentError(absl::StrCat("text \"", texts[row], "\": ",
+                                                   count == 0 ? absl::StrCat("leaves no room for the position tokens that say where it is; shorten it, or raise data.tokenizer.max_tokens (", pipeline_.options().max_tokens, ")")
+                                                              : std::string("has position tokens of its own, which are what this model is asked for; leave them out")));
+  }
+  return AskedPlaces{batch.text_ids.masked_fill(asked, pipeline_.tokenizer().mask_id()).to(model_.device), batch.text_mask.to(model_.device),
+                     asked.nonzero().select(1, 1).view({-1, kCorners}).to(model_.device)};
+}
 
 std::vector<std::vector<Grounding>> Inference::ground(const std::vector<data::Image>& images, const EncodedTexts& texts, const GroundOptions& options) const {
   TORCH_CHECK(has_fusion(), "[Inference::ground] this model has no fusion encoder, from which boxes are predicted");
+  TORCH_CHECK(has_box_head() || has_position_tokens(), "[Inference::ground] this model has no box head, nor position tokens and a masked_language term that predicts them");
+  TORCH_CHECK(!has_position_tokens() || texts.places.ids.defined() || texts.size() == 0, "[Inference::ground] texts: were encoded for another model; encode_texts() of this one asks for their places");
   const train::InferenceScope scope(model_.model, model_.criterion);
   std::vector<Tensor> pixels;
   for (const data::Image& image : images) pixels.push_back(data::model_input(image, image_));
@@ -51,10 +88,12 @@ std::vector<std::vector<Grounding>> Inference::ground(const std::vector<data::Im
   const auto compute = [&](std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t last) {
     const auto whole = at::TensorOptions(model_.device).dtype(at::kLong);
     const Tensor text_to_image = at::arange(end - begin, whole).repeat_interleave(last - first);
-    const TextRows rows = text_rows(texts, at::arange(first, last, whole).repeat({end - begin}), text_to_image);
+    const Tensor text_of_pair = at::arange(first, last, whole).repeat({end - begin});
+    const TextRows rows = text_rows(texts, text_of_pair, text_to_image);
     const ImageFeatures given{encoded.embeds.slice(0, begin, end), encoded.features.slice(0, begin, end)};
     const auto pass = model_.model.begin(rows.batch, {.given = {given, rows.given}});
-    const Tensor all = at::arange(text_to_image.size(0), whole), boxes = pass->predicted_boxes(all);
+    const Tensor all = at::arange(text_to_image.size(0), whole);
+    const Tensor boxes = has_box_head() ? pass->predicted_boxes(all) : boxes_of_places(model_.model, *words_, given, texts.places, text_of_pair, text_to_image);
     PairResults results{boxes.to(at::kCPU, at::kDouble).contiguous(), {}, {}, {}};
     if (has_matching()) results.itm = match_probability(scorer_->pair_logits(pass->matched()));
     if (options.map) {
@@ -65,7 +104,7 @@ std::vector<std::vector<Grounding>> Inference::ground(const std::vector<data::Im
     if (options.region_itc && has_contrast()) {
       RegionBatch regions = rows.batch;
       regions.images = at::stack(at::TensorList(pixels).slice(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin))).to(model_.device);
-      regions.boxes = boxes;
+      regions.boxes = boxes.to(rows.batch.boxes.scalar_type());
       regions.is_region = at::ones_like(regions.is_region);
       const auto second = model_.model.begin(regions);
       results.region_itc = (second->regions().features * rows.given.features).sum(1).to(at::kCPU, at::kDouble);

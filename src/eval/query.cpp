@@ -16,7 +16,7 @@ absl::StatusOr<RegionBatch> make_query(const Tensor& images, const std::vector<Q
     const QueryText& query = texts[row];
     TORCH_CHECK(query.image >= 0 && query.image < images.size(0), "[make_query] texts: expected images in [0, ", images.size(0), "), got ", query.image, " for text ", row);
     data::SampleText text;
-    FGVL_ASSIGN_OR_RETURN(text.text, pipeline.prepare(query.text));
+    FGVL_ASSIGN_OR_RETURN(text.text, pipeline.prepare(query.text, query.phrases));
     text.ids = pipeline.encode(text.text);
     text.masked.ids = text.ids;
     text.box = query.box;

@@ -39,6 +39,7 @@ class Reader {
 
   Deduced deduced{};
 
+  const std::string& family() const { return family_; }
   bool has(const std::string& name) const { return shapes_.count(name) > 0; }
   bool has_below(const std::string& prefix) const {
     const auto found = shapes_.lower_bound(prefix);
@@ -355,6 +356,11 @@ void read_losses(Reader& reader) {
   for (const std::string& term : terms_with(reader, "dense.weight")) {
     add_term(term, "masked_language");
     if (reader.has("losses." + term + ".decoder.weight")) reader.add("losses." + term + ".options.decoder", "own");
+    if (reader.family() == "pevl") {
+      // The head that reads words reads places, too; the loss has no tensors of its own.
+      reader.add("losses.position.type", "position_tokens", SettingSource::kPublished, "PEVL's second loss of masked words");
+      reader.add("losses.position.options.masked_language", term, SettingSource::kPublished, "the head that predicts words");
+    }
   }
   for (const std::string& term : terms_with(reader, "lm_head.")) add_term(term, "language_model");
   for (const std::string& term : terms_with(reader, "")) {

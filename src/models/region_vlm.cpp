@@ -48,7 +48,7 @@ void RegionVlm::update_momentum() {
 }
 
 FeatureSpec RegionVlm::spec() const {
-  return {.fusion_width = fusion->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .first_position_id = options_.first_position_id, .has_decoder = fusion->has_decoder(),
+  return {.fusion_width = fusion->width(), .embed_dim = options_.embed_dim, .vocab_size = text->vocab_size(), .first_position_id = options_.first_position_id, .has_box_head = bbox_head != nullptr, .has_decoder = fusion->has_decoder(),
           .at_padding = options_.at_padding, .momentum = options_.momentum ? std::optional(options_.momentum->decay) : std::nullopt, .text_layer_norm_eps = text->layer_norm_eps(),
           .head_layer_norm_eps = kHeadNormEps, .initializer_range = options_.initializer_range, .seed = seed_};
 }

@@ -68,7 +68,7 @@ class FakeModel final : public models::Model {
   FakeModel() : trained(register_module("trained", torch::nn::BatchNorm1d(2))), frozen(register_module("frozen", torch::nn::BatchNorm1d(2))) {
     frozen->eval();
   }
-  FeatureSpec spec() const override { return {.fusion_width = 1, .embed_dim = 1, .vocab_size = 1}; }
+  FeatureSpec spec() const override { return {.fusion_width = 1, .embed_dim = 1, .vocab_size = 1, .has_box_head = true}; }
   std::unique_ptr<ForwardPass> begin(const RegionBatch& batch, const models::PassOptions& options) override {
     if (batch.images.defined()) batch.validate();  // a pass over texts alone, or over encodings, has none
     ever_in_training = ever_in_training || is_training() || trained->is_training() || torch::GradMode::is_enabled();

@@ -329,6 +329,69 @@ TEST_CASE("ground: boxes, matches, region scores and maps are those of a pass ov
   }
 }
 
+TEST_CASE("ground: a model with position tokens and no box head is asked for the four behind the text, and whatever the batch size its likeliest ones are the box", "[inference]") {
+  const data::TokenizerPtr tokenizer = data::make_tokenizer(data::WordPieceOptions{.position_tokens = true}, data::build_vocabulary({"one two three four five six"})).value();
+  data::TextOptions text_options;
+  text_options.max_tokens = 13;
+  const data::TextPipeline pipeline(tokenizer, text_options);
+  const models::BertOptions text{.width = models::kWidth, .layers = 1, .heads = 2, .mlp_width = 32, .max_tokens = 13};
+  const models::BertFusionOptions fusion{.layers = 2, .heads = 2, .mlp_width = 32};
+  const models::VisionEncoderPtr vision = plain_vit();
+  const models::ModelPtr model = models::make_region_vlm({vision, make_text_encoder(text, {.vocab_size = tokenizer->size()}), make_fusion_encoder(fusion, {.text_width = models::kWidth, .vision_width = models::kWidth})},
+                                                         {.embed_dim = 8, .box_head = false, .first_position_id = tokenizer->ids("[pos_0]")[0]}, /*seed=*/3);
+  losses::Criterion criterion(model->spec());
+  criterion.add("itc", losses::ContrastiveOptions{}).add("mlm", losses::MaskedLanguageOptions{});
+  const data::ImageOptions image{.size = models::kImage};
+  const auto opened = [&](std::int64_t batch_size) { return eval::Inference::make({*model, criterion, torch::kCPU}, pipeline, image, {.batch_size = batch_size}).value(); };
+  CHECK_FALSE(opened(1).has_box_head());
+  REQUIRE(opened(1).has_position_tokens());
+
+  const std::vector<std::string> texts = {"one", "two three", "one two three four five six", "Four!"};
+  const auto images = noisy(3);
+  std::vector<data::PixelBox> expected;
+  {
+    torch::NoGradGuard guard;
+    model->eval();
+    auto& words = dynamic_cast<losses::WordPredictor&>(*criterion.find("mlm"));
+    for (const data::Image& picture : images) {
+      for (const std::string& text : texts) {
+        RegionBatch batch = eval::make_query(data::model_input(picture, image).unsqueeze(0), {{.text = text}}, pipeline).value();
+        std::vector<std::int64_t> ids = pipeline.encode(pipeline.prepare(text).value());
+        const auto length = static_cast<std::int64_t>(ids.size());
+        for (const std::int64_t id : tokenizer->ids("@@ [MASK] [MASK] [MASK] [MASK] ##")) ids.push_back(id);
+        batch.text_ids = torch::tensor(ids).unsqueeze(0);
+        batch.text_mask = torch::ones_like(batch.text_ids, torch::kBool);
+        const auto pass = model->begin(batch);
+        const Tensor first = torch::zeros({1}, torch::kLong), fused = pass->fuse({.text_index = first, .visual = VisualInput::kImage, .visual_index = first})[0];
+        data::PixelBox corners{};
+        for (std::int64_t k = 0; k < 4; ++k) {
+          const Tensor logits = words.word_logits(fused.slice(0, length + 1 + k, length + 2 + k), pass->word_embedding())[0];
+          const std::int64_t bin = logits.slice(0, model->spec().first_position_id, model->spec().first_position_id + kPositionBins).argmax().item<std::int64_t>();
+          corners[static_cast<std::size_t>(k)] = static_cast<double>(bin) / kPositionBins * static_cast<double>(k % 2 == 0 ? picture.width : picture.height);
+        }
+        expected.push_back({std::min(corners[0], corners[2]), std::min(corners[1], corners[3]), std::max(corners[0], corners[2]), std::max(corners[1], corners[3])});
+      }
+    }
+  }
+  CHECK(std::set<data::PixelBox>(expected.begin(), expected.end()).size() > 3);  // they tell pairs apart, or equality would say little
+  for (const std::int64_t batch_size : {1, 5, 64}) {
+    INFO(batch_size);
+    const eval::Inference inference = opened(batch_size);
+    const auto found = inference.ground(images, inference.encode_texts(texts).value());
+    for (std::size_t pair = 0; pair < expected.size(); ++pair) {
+      for (std::size_t k = 0; k < 4; ++k) CHECK(found[pair / texts.size()][pair % texts.size()].box[k] == Approx(expected[pair][k]).margin(1e-6));
+    }
+  }
+  CHECK_THAT(std::string(opened(1).encode_texts({"one", "one two three four five six one two"}).status().message()), Catch::Contains("\"one two three four five six one two\"") && Catch::Contains("raise data.tokenizer.max_tokens (13)"));
+  CHECK_THAT(std::string(opened(1).encode_texts({"one [pos_3]"}).status().message()), Catch::Contains("position tokens of its own"));
+
+  losses::Criterion without_words(model->spec());
+  without_words.add("itc", losses::ContrastiveOptions{});
+  const eval::Inference no_words = eval::Inference::make({*model, without_words, torch::kCPU}, pipeline, image).value();
+  CHECK_FALSE(no_words.has_position_tokens());
+  CHECK_THROWS_WITH(no_words.ground(images, no_words.encode_texts(texts).value()), Catch::Contains("no box head, nor position tokens"));
+}
+
 TEST_CASE("encode: files that cannot be read are named and left out, the others keep their places", "[inference]") {
   Small small(plain_vit());
   const fs::path folder = test::fresh_folder("inference_files");

@@ -200,6 +200,14 @@ TEST_CASE("ALBEF's and PEVL's weights become folders likewise: linear matching h
         const Tensor expected = step.at("out.itm_logits").slice(0, 0, batch.text_count()).softmax(1).select(1, 1);
         CHECK(largest_difference(scores_of(inference, batch).itm.diagonal(), expected) < kOutputTolerance);
         CHECK(inference.run()->texts->tokenizer().ids("[pos_3]").size() == (family == "pevl" ? 1U : 5U));
+        CHECK_FALSE(inference.has_box_head());
+        REQUIRE(inference.has_position_tokens() == (family == "pevl"));
+        if (!inference.has_position_tokens()) return;
+        CHECK(inference.run()->config.losses.back().first == "position");
+        const data::Image picture{64, 32, std::vector<std::uint8_t>(64 * 32 * 3, 90)};
+        const data::PixelBox box = inference.ground({picture}, inference.encode_texts({"[MASK]"}).value())[0][0].box;
+        CHECK((box[0] <= box[2] && box[2] < 64 && box[1] <= box[3] && box[3] < 32));
+        for (const double side : box) CHECK(std::fmod(side * kPositionBins, 32) == 0);
       });
     }
     CHECK(files == 1);

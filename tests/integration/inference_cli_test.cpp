@@ -223,7 +223,7 @@ TEST_CASE("ground, score and rank: every mistake has its own sentence and exit c
   expect({"ground", "no_itm", picture, "cat", "--no-picture", "--json", "-"}, 0, {"\"itm\": null"});
   expect({"score", "no_itc_box", picture, "cat"}, 0, {"picture\ttext\titm\n"});
   expect({"rank", "no_itc_box", picture, "cat", "dog", "--top-k", "1"}, 4, {"no_itc_box: this run has no contrastive loss"});
-  expect({"ground", "no_itc_box", picture, "cat"}, 4, {"no_itc_box: this run trained without a box loss"});
+  expect({"ground", "no_itc_box", picture, "cat"}, 4, {"no_itc_box: this run trained without a loss that predicts boxes"});
   expect({"score", "box_alone", picture, "cat"}, 4, {"box_alone: this run has neither a contrastive nor a matching loss"});
 }
 

@@ -15,6 +15,7 @@ struct FeatureSpec {
   std::int64_t embed_dim = 0;     ///< E: width of the L2-normalised features.
   std::int64_t vocab_size = 0;    ///< V: rows of the word embedding.
   std::int64_t first_position_id = -1;  ///< id of [pos_0], the first of kPositionBins position tokens in a row; -1: the vocabulary has none
+  bool has_box_head = false;      ///< ForwardPass::predicted_boxes() works
   bool has_decoder = false;       ///< ForwardPass::decoded() works
   bool at_padding = false;        ///< fused tokens are computed at padding too, as the official codes do; false: they are 0 there
   std::optional<double> momentum{};  ///< ForwardPass::momentum() works: the share of itself that a momentum weight keeps in an update; what terms keep momentum copies of follows it too

@@ -13,6 +13,7 @@
 namespace fgvl::losses {
 class PairScorer;
 class TemperatureSource;
+class WordPredictor;
 }  // namespace fgvl::losses
 
 namespace fgvl::eval {
@@ -21,6 +22,7 @@ struct InferenceOptions {
   std::int64_t batch_size = 32;  ///< pictures, texts or pairs computed at once: a matter of speed and memory, not of results
   std::string contrast{};        ///< the contrastive term whose temperature is used; empty: the first that has one
   std::string matching{};        ///< the matching term; empty: the first
+  std::string masked_language{}; ///< the masked_language term that reads position tokens, in models that predict boxes so; empty: the first
 };
 
 /// N pictures, encoded once, on the model's device.
@@ -29,12 +31,20 @@ struct EncodedImages {
   std::int64_t size() const { return features.features.defined() ? features.features.size(0) : 0; }
 };
 
+/// M texts, each with a place behind it for the model to fill in: "@@ [MASK] [MASK] [MASK] [MASK] ##" (PEVL, arXiv 2205.11169).
+struct AskedPlaces {
+  Tensor ids{};        ///< [M, L] int64; undefined: the model predicts boxes otherwise, or not at all
+  Tensor mask{};       ///< [M, L] bool
+  Tensor positions{};  ///< [M, 4] int64: where x1, y1, x2 and y2 stand
+};
+
 /// M texts, encoded once, on the model's device.
 struct EncodedTexts {
   std::vector<std::string> texts{};        ///< as they were given
   Tensor ids{};                            ///< [M, L] int64
   TextFeatures features{};                 ///< embeds [M, L, D], features [M, E], mask [M, L]
   std::vector<bool> has_unknown_words{};   ///< the vocabulary lacks some of its words
+  AskedPlaces places{};                    ///< where boxes are read from position tokens
   std::int64_t size() const { return static_cast<std::int64_t>(texts.size()); }
 };
 
@@ -100,6 +110,9 @@ class Inference {
   bool has_contrast() const { return temperature_ != nullptr; }
   bool has_matching() const { return scorer_ != nullptr; }
   bool has_fusion() const { return model_.model.spec().fusion_width > 0; }  ///< without it (CLIP) there are no matching terms, and ground() throws
+  bool has_box_head() const { return model_.model.spec().has_box_head; }
+  /// Whether ground() reads boxes from position tokens: the model has no box head, its vocabulary has these tokens, and a masked_language term predicts words.
+  bool has_position_tokens() const { return !has_box_head() && words_ != nullptr && model_.model.spec().first_position_id >= 0; }
   std::optional<double> temperature() const;  ///< of the contrastive term; absent without one
   const InferenceOptions& options() const { return options_; }
   const train::LoadedRun* run() const { return run_.get(); }  ///< null after make()
@@ -107,7 +120,7 @@ class Inference {
   EncodedImages encode_images(const std::vector<data::Image>& images) const;
   /// Reads a batch at a time, so that no more decoded pictures than that are in memory.
   ReadImages encode_files(const std::vector<std::string>& paths) const;
-  /// InvalidArgument when there is no text, and for one of which preparation leaves nothing.
+  /// InvalidArgument when there is no text, for one of which preparation leaves nothing, and with position tokens for one that leaves no room for them or has some.
   absl::StatusOr<EncodedTexts> encode_texts(const std::vector<std::string>& texts) const;
 
   Scores score(const EncodedImages& images, const EncodedTexts& texts) const;
@@ -120,12 +133,14 @@ class Inference {
   /// For every text its best pictures.
   absl::StatusOr<Ranking> rank_images(const EncodedImages& images, const EncodedTexts& texts, const RankOptions& options = {}) const;
 
-  /// For every picture, where each text points: [N][M].
+  /// For every picture, where each text points: [N][M]. Boxes come from the box head (X-VLM). A model without one but with position tokens (PEVL) is asked for the four tokens behind the text, all masked: each is the
+  /// likeliest of its kPositionBins bins, and stands for that bin's lower edge, as in PEVL's grounding; corners in the wrong order are exchanged. Throws c10::Error where has_box_head() and has_position_tokens() are false.
   std::vector<std::vector<Grounding>> ground(const std::vector<data::Image>& images, const EncodedTexts& texts, const GroundOptions& options = {}) const;
 
  private:
   Inference(const train::ProbeInput& model, const data::TextPipeline& pipeline, const data::ImageOptions& image, const InferenceOptions& options);
   absl::Status find_terms();
+  absl::StatusOr<AskedPlaces> ask_places(const std::vector<std::string>& texts) const;
   /// Pixels [S, 3, H, W] of up to `capacity` pictures, asked for until `next` gives an undefined one.
   EncodedImages encode(std::int64_t capacity, const std::function<Tensor()>& next) const;
   absl::StatusOr<Ranking> rank(const EncodedImages& images, const EncodedTexts& texts, const RankOptions& options, bool of_images) const;
@@ -136,6 +151,7 @@ class Inference {
   InferenceOptions options_;
   losses::TemperatureSource* temperature_ = nullptr;
   losses::PairScorer* scorer_ = nullptr;
+  losses::WordPredictor* words_ = nullptr;
   std::shared_ptr<train::LoadedRun> run_{};
 };
 

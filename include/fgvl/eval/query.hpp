@@ -15,6 +15,7 @@ struct QueryText {
   std::string text;
   std::array<float, 4> box{0.5f, 0.5f, 1.f, 1.f};  ///< (cx, cy, w, h) in units of the image side
   bool is_region = false;
+  std::vector<data::PlacedPhrase> phrases{};  ///< with position tokens behind them; the vocabulary must have these
 };
 
 /// A batch of B given images and texts over them, for scoring: no masks, no foils. InvalidArgument for a text of which nothing is left.
