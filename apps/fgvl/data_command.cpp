@@ -31,7 +31,7 @@ struct Source {
 
 /// What the records of a stream hold, each counted once.
 struct Summary {
-  std::int64_t records = 0, readable = 0, pictures = 0, regions = 0, texts = 0, texts_without_foil = 0;
+  std::int64_t records = 0, readable = 0, pictures = 0, regions = 0, texts = 0, texts_without_foil = 0, foils_of_unknown_words = 0;
   std::map<data::FoilKind, std::int64_t> foils{}, texts_with{};  ///< foils of a kind | texts that yield one
   std::map<std::string, std::int64_t> skipped{};                 ///< by cause
 };
@@ -113,6 +113,7 @@ class Show {
         sums.foils[kind] += static_cast<std::int64_t>(foils.size());
         ++sums.texts_with[kind];
       }
+      sums.foils_of_unknown_words += text.foils_of_unknown_words;
       if (text.foils.empty() && source.stream.sample.foils) ++sums.texts_without_foil;
     }
   }
@@ -133,7 +134,8 @@ class Show {
     ordered_json foils = ordered_json::object();
     for (const auto& [kind, number] : sums.foils) foils[config::name_of(kind)] = {{"foils", number}, {"texts", sums.texts_with.at(kind)}};
     ordered_json result = {{"records", sums.records}, {"readable_records", sums.readable}, {"readable_pictures", sums.pictures}, {"regions", sums.regions}, {"texts", sums.texts},
-                           {"foils", std::move(foils)}, {"texts_without_foil", source.stream.sample.foils ? ordered_json(sums.texts_without_foil) : ordered_json()}, {"skipped", sums.skipped}};
+                           {"foils", std::move(foils)}, {"texts_without_foil", source.stream.sample.foils ? ordered_json(sums.texts_without_foil) : ordered_json()},
+                           {"foils_of_unknown_words", source.stream.sample.foils ? ordered_json(sums.foils_of_unknown_words) : ordered_json()}, {"skipped", sums.skipped}};
     if (!arguments_.json) print(sums, source, size);
     if (sums.records > 0 && sums.pictures == 0) {
       return with_exit_code(absl::DataLossError(absl::StrCat("stream \"", source.stream.name, "\": none of the ", sums.records, " pictures looked at can be read; the first stands at ", source.stream.dataset->place(0))), ExitCode::kData);
@@ -148,6 +150,7 @@ class Show {
     } else {
       for (const auto& [kind, number] : sums.foils) absl::PrintF("  %-10s %8d foils of %d texts\n", config::name_of(kind), number, sums.texts_with.at(kind));
       absl::PrintF("  %-10s %8d texts\n", "no foil", sums.texts_without_foil);
+      if (sums.foils_of_unknown_words > 0) absl::PrintF("  %-10s %8d further foils, of words that the vocabulary lacks\n", "not given", sums.foils_of_unknown_words);
     }
     for (const auto& [cause, number] : sums.skipped) absl::PrintF("  left out: %d %s\n", number, cause);
   }

@@ -67,14 +67,18 @@ class FoilSource {
     }
   }
 
-  /// Every foil that add_foil may give a text whose tokens are `ids`.
-  std::map<FoilKind, std::vector<Foil>> deliverable(const std::string& prepared, const std::vector<std::int64_t>& ids, const Source& source) {
-    std::map<FoilKind, std::vector<Foil>> by_kind = candidates(prepared, source);
-    for (auto& [kind, foils] : by_kind) {
-      std::erase_if(foils, [&](const Foil& foil) { return !can_be_told(foil, texts_.encode(as_seen(foil.text, view_)), ids); });
+  /// Every foil that add_foil may give a text whose tokens are `ids`, and how many it may not give because of their words.
+  void survey(const std::vector<std::int64_t>& ids, const Source& source, TextFoils& text) {
+    text.foils = candidates(text.text, source);
+    for (auto& [kind, foils] : text.foils) {
+      std::erase_if(foils, [&](const Foil& foil) {
+        const std::vector<std::int64_t> foil_ids = texts_.encode(as_seen(foil.text, view_));
+        if (can_be_told(foil, foil_ids, ids)) return false;
+        if (unknown_words(foil_ids) > unknown_words(ids)) ++text.foils_of_unknown_words;
+        return true;
+      });
     }
-    std::erase_if(by_kind, [](const auto& kind) { return kind.second.empty(); });
-    return by_kind;
+    std::erase_if(text.foils, [](const auto& kind) { return kind.second.empty(); });
   }
 
  private:
@@ -96,9 +100,9 @@ class FoilSource {
 
   /// Texts are cut, and words may be unknown. What the data themselves call a foil is one.
   bool can_be_told(const Foil& foil, const std::vector<std::int64_t>& foil_ids, const std::vector<std::int64_t>& text_ids) const {
-    const auto unknown = [&](const std::vector<std::int64_t>& ids) { return std::count(ids.begin(), ids.end(), texts_.tokenizer().unknown_id()); };
-    return foil.kind == FoilKind::kGiven || (foil_ids != text_ids && unknown(foil_ids) <= unknown(text_ids));
+    return foil.kind == FoilKind::kGiven || (foil_ids != text_ids && unknown_words(foil_ids) <= unknown_words(text_ids));
   }
+  std::int64_t unknown_words(const std::vector<std::int64_t>& ids) const { return std::count(ids.begin(), ids.end(), texts_.tokenizer().unknown_id()); }
 
   const TrueTexts& truth_of(const Region* region) {
     const std::int64_t index = region == nullptr ? -1 : region - record_.regions.data();
@@ -311,7 +315,8 @@ RecordSurvey survey(const Record& record, const SampleOptions& options, const Te
   const auto add = [&](const Source& source, const std::string& what) {
     absl::StatusOr<SeenText> seen = seen_text(source, texts, whole);
     if (seen.ok()) {
-      result.texts.push_back({seen->prepared, source.region != nullptr, foils.deliverable(seen->prepared, seen->ids, source)});
+      result.texts.push_back({.text = seen->prepared, .is_region = source.region != nullptr});
+      foils.survey(seen->ids, source, result.texts.back());
     } else {
       result.problems.push_back(no_text(what, seen.status()));
     }

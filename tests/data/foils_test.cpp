@@ -4,6 +4,7 @@
 #include <cctype>
 #include <iostream>
 #include <map>
+#include <numeric>
 #include <set>
 #include <thread>
 
@@ -251,7 +252,7 @@ TEST_CASE("noun foils from a data set's labels: the labels are exchanged, unless
   const auto made = [](const std::string& text, const std::vector<std::string>& labels, const TrueTexts& truth = {}) { return foils_of(text, FoilKind::kNoun, truth, rules({}, labels)); };
   CHECK(made("a platelet", {"a red blood cell", "a white blood cell", "a platelet"}) == Texts{"a red blood cell", "a white blood cell"});
   CHECK(made("a red blood cell beside the rim", {"a red blood cell", "a platelet"}) == Texts{"a platelet beside the rim"});
-  CHECK(made("a zorb", {"zorb", "ukulele", "oboe", "scissors"}) == Texts{"a ukulele", "an oboe"});
+  CHECK(made("a zorb", {"zorb", "ukulele", "oboe", "scissors", "hourglass"}) == Texts{"a ukulele", "an oboe", "an hourglass"});
   CHECK(made("zorb", {"zorb", "oboe", "scissors"}) == Texts{"oboe", "scissors"});
   // One may be the other: a part of its words, its name, the same thing.
   CHECK(made("person", {"person", "man", "cell", "red cell"}) == Texts{"cell", "red cell"});
@@ -428,6 +429,24 @@ TEST_CASE("foil_rules: made foils beside the data's own, none of them by default
   }
   for (const FoilKind kind : {FoilKind::kRelation, FoilKind::kAttribute, FoilKind::kNumber, FoilKind::kNoun, FoilKind::kRole}) CHECK(kinds[kind] > 0);
   CHECK_THROWS_WITH(make_sample(kitchen(), made, {}, *texts, {}), Catch::Contains("[make_sample] rules"));
+}
+
+TEST_CASE("survey: foils of words that the vocabulary lacks are counted, and together with those that are delivered they are all that the rules make", "[foils]") {
+  const auto texts = pipeline({"a red blue cup plate left right of"});
+  SampleOptions options;
+  options.foils = true;
+  options.foil_rules.kinds = {.given = 0, .relation = 1, .attribute = 1, .number = 1, .noun = 1, .role = 1};
+  const FoilRulesPtr with = rules(options.foil_rules, {"cup", "plate"});
+  const RecordSurvey found = survey(kitchen(), options, *texts, with.get());
+  REQUIRE(found.texts.size() == 3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const TextFoils& text = found.texts[i];
+    INFO(text.text);
+    const auto count = [](const std::map<FoilKind, std::vector<Foil>>& foils) { return std::accumulate(foils.begin(), foils.end(), std::int64_t{0}, [](std::int64_t sum, const auto& kind) { return sum + static_cast<std::int64_t>(kind.second.size()); }); };
+    CHECK(text.foils_of_unknown_words > 0);
+    if (i == 0) CHECK(count(text.foils) > 0);
+    CHECK(count(text.foils) + text.foils_of_unknown_words == count(with->foils(text.text, true_texts(kitchen(), *texts, static_cast<std::int64_t>(i) - 1))));
+  }
 }
 
 TEST_CASE("foil_rules: a flip turns made foils with their texts", "[foils]") {

@@ -396,6 +396,7 @@ TEST_CASE("data show: samples and counts of the data, as text and as JSON, and c
   CHECK(of_number == pictures);  // "a small cat" can be two as well
   CHECK(summary["foils"]["noun"]["texts"] == pictures);
   CHECK(summary["texts_without_foil"] == 0);
+  CHECK(summary["foils_of_unknown_words"].get<int>() > 0);  // the words of twelve captions are few
   for (const auto& sample : stream["samples"]) {
     for (const auto& one : sample["texts"]) CHECK(one["box"].size() == 4);
   }

@@ -96,6 +96,7 @@ struct TextFoils {
   std::string text{};  ///< prepared, with its position tokens
   bool is_region = false;
   std::map<FoilKind, std::vector<Foil>> foils{};  ///< of the kinds that are drawn; empty: none, or none asked for
+  std::int64_t foils_of_unknown_words = 0;         ///< further ones, which are not delivered because the vocabulary lacks a word of theirs
 };
 
 /// All that visits can draw from a record, seen whole and unflipped.
