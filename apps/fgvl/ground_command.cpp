@@ -134,7 +134,7 @@ absl::StatusOr<ExitCode> ground(GroundArguments arguments) {
   arguments.options.region_itc = !arguments.no_region_itc;
   arguments.options.map = (outputs.wanted() && !arguments.no_map) || arguments.json_map;
   arguments.options.map_tokens = arguments.tokens == "cls" ? eval::MapTokens::kFirst : eval::MapTokens::kText;
-  FGVL_ASSIGN_OR_RETURN(const eval::EncodedTexts texts, inference.encode_texts(inputs.texts));
+  FGVL_ASSIGN_OR_RETURN(const eval::EncodedTexts texts, inference.encode_texts_to_ground(inputs.texts));
   ordered_json answer = answer_head("ground", inference);
   answer["images"] = ordered_json::array();
   std::vector<eval::Unreadable> unreadable;

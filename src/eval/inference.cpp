@@ -175,9 +175,6 @@ absl::StatusOr<EncodedTexts> Inference::encode_texts(const std::vector<std::stri
     all.embeds.slice(0, begin, end).slice(1, 0, length).copy_(text.embeds);
     all.features.slice(0, begin, end).copy_(text.features);
   }
-  if (has_position_tokens()) {
-    FGVL_ASSIGN_OR_RETURN(encoded.places, ask_places(texts));
-  }
   return encoded;
 }
 

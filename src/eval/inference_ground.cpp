@@ -74,10 +74,18 @@ absl::StatusOr<AskedPlaces> Inference::ask_places(const std::vector<std::string>
                      asked.nonzero().select(1, 1).view({-1, kCorners}).to(model_.device)};
 }
 
+absl::StatusOr<EncodedTexts> Inference::encode_texts_to_ground(const std::vector<std::string>& texts) const {
+  FGVL_ASSIGN_OR_RETURN(EncodedTexts encoded, encode_texts(texts));
+  if (has_position_tokens()) {
+    FGVL_ASSIGN_OR_RETURN(encoded.places, ask_places(texts));
+  }
+  return encoded;
+}
+
 std::vector<std::vector<Grounding>> Inference::ground(const std::vector<data::Image>& images, const EncodedTexts& texts, const GroundOptions& options) const {
   TORCH_CHECK(has_fusion(), "[Inference::ground] this model has no fusion encoder, from which boxes are predicted");
   TORCH_CHECK(has_box_head() || has_position_tokens(), "[Inference::ground] this model has no box head, nor position tokens and a masked_language term that predicts them");
-  TORCH_CHECK(!has_position_tokens() || texts.places.ids.defined() || texts.size() == 0, "[Inference::ground] texts: were encoded for another model; encode_texts() of this one asks for their places");
+  TORCH_CHECK(!has_position_tokens() || texts.places.ids.defined() || texts.size() == 0, "[Inference::ground] texts: this model reads boxes from position tokens, for which encode_texts_to_ground() makes room");
   const train::InferenceScope scope(model_.model, model_.criterion);
   std::vector<Tensor> pixels;
   for (const data::Image& image : images) pixels.push_back(data::model_input(image, image_));

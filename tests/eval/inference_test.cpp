@@ -377,13 +377,17 @@ TEST_CASE("ground: a model with position tokens and no box head is asked for the
   for (const std::int64_t batch_size : {1, 5, 64}) {
     INFO(batch_size);
     const eval::Inference inference = opened(batch_size);
-    const auto found = inference.ground(images, inference.encode_texts(texts).value());
+    const auto found = inference.ground(images, inference.encode_texts_to_ground(texts).value());
     for (std::size_t pair = 0; pair < expected.size(); ++pair) {
       for (std::size_t k = 0; k < 4; ++k) CHECK(found[pair / texts.size()][pair % texts.size()].box[k] == Approx(expected[pair][k]).margin(1e-6));
     }
   }
-  CHECK_THAT(std::string(opened(1).encode_texts({"one", "one two three four five six one two"}).status().message()), Catch::Contains("\"one two three four five six one two\"") && Catch::Contains("raise data.tokenizer.max_tokens (13)"));
-  CHECK_THAT(std::string(opened(1).encode_texts({"one [pos_3]"}).status().message()), Catch::Contains("position tokens of its own"));
+  CHECK_THAT(std::string(opened(1).encode_texts_to_ground({"one", "one two three four five six one two"}).status().message()), Catch::Contains("\"one two three four five six one two\"") && Catch::Contains("raise data.tokenizer.max_tokens (13)"));
+  CHECK_THAT(std::string(opened(1).encode_texts_to_ground({"one [pos_3]"}).status().message()), Catch::Contains("position tokens of its own"));
+  // Scores need no room.
+  const eval::EncodedTexts scored = opened(1).encode_texts({"one two three four five six one two", "one [pos_3]"}).value();
+  CHECK(opened(1).score(opened(1).encode_images(images), scored).itc.size(1) == 2);
+  CHECK_THROWS_WITH(opened(1).ground(images, scored), Catch::Contains("encode_texts_to_ground()"));
 
   losses::Criterion without_words(model->spec());
   without_words.add("itc", losses::ContrastiveOptions{});

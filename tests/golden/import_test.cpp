@@ -205,7 +205,7 @@ TEST_CASE("ALBEF's and PEVL's weights become folders likewise: linear matching h
         if (!inference.has_position_tokens()) return;
         CHECK(inference.run()->config.losses.back().first == "position");
         const data::Image picture{64, 32, std::vector<std::uint8_t>(64 * 32 * 3, 90)};
-        const data::PixelBox box = inference.ground({picture}, inference.encode_texts({"[MASK]"}).value())[0][0].box;
+        const data::PixelBox box = inference.ground({picture}, inference.encode_texts_to_ground({"[MASK]"}).value())[0][0].box;
         CHECK((box[0] <= box[2] && box[2] < 64 && box[1] <= box[3] && box[3] < 32));
         for (const double side : box) CHECK(std::fmod(side * kPositionBins, 32) == 0);
       });

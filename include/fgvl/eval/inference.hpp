@@ -44,7 +44,7 @@ struct EncodedTexts {
   Tensor ids{};                            ///< [M, L] int64
   TextFeatures features{};                 ///< embeds [M, L, D], features [M, E], mask [M, L]
   std::vector<bool> has_unknown_words{};   ///< the vocabulary lacks some of its words
-  AskedPlaces places{};                    ///< where boxes are read from position tokens
+  AskedPlaces places{};                    ///< of encode_texts_to_ground(), where boxes are read from position tokens
   std::int64_t size() const { return static_cast<std::int64_t>(texts.size()); }
 };
 
@@ -120,8 +120,10 @@ class Inference {
   EncodedImages encode_images(const std::vector<data::Image>& images) const;
   /// Reads a batch at a time, so that no more decoded pictures than that are in memory.
   ReadImages encode_files(const std::vector<std::string>& paths) const;
-  /// InvalidArgument when there is no text, for one of which preparation leaves nothing, and with position tokens for one that leaves no room for them or has some.
+  /// InvalidArgument when there is no text, and for one of which preparation leaves nothing.
   absl::StatusOr<EncodedTexts> encode_texts(const std::vector<std::string>& texts) const;
+  /// The same with what ground() needs beside: where has_position_tokens() holds, places, and InvalidArgument for a text that leaves no room for them or has position tokens of its own.
+  absl::StatusOr<EncodedTexts> encode_texts_to_ground(const std::vector<std::string>& texts) const;
 
   Scores score(const EncodedImages& images, const EncodedTexts& texts) const;
   /// [K] float64 on the CPU: match probabilities of K pairs; `pairs` [K, 2] int64 on the CPU, (picture, text). Needs a matching term.
@@ -134,7 +136,7 @@ class Inference {
   absl::StatusOr<Ranking> rank_images(const EncodedImages& images, const EncodedTexts& texts, const RankOptions& options = {}) const;
 
   /// For every picture, where each text points: [N][M]. Boxes come from the box head (X-VLM). A model without one but with position tokens (PEVL) is asked for the four tokens behind the text, all masked: each is the
-  /// likeliest of its kPositionBins bins, and stands for that bin's lower edge, as in PEVL's grounding; corners in the wrong order are exchanged. Throws c10::Error where has_box_head() and has_position_tokens() are false.
+  /// likeliest of its kPositionBins bins, and stands for that bin's lower edge, as in PEVL's grounding; corners in the wrong order are exchanged. Throws c10::Error where has_box_head() and has_position_tokens() are false, and with the latter for texts that encode_texts() made.
   std::vector<std::vector<Grounding>> ground(const std::vector<data::Image>& images, const EncodedTexts& texts, const GroundOptions& options = {}) const;
 
  private:
