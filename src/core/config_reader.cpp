@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
@@ -135,6 +136,43 @@ class Reader final : public Visitor {
 
   void leave() override { close_group(); }
 
+  ListVisit enter_list(std::string_view key, std::vector<std::string>& names, std::string_view) override {
+    const Tree* tree = source(key);
+    if (tree == nullptr) {
+      groups_.push_back({nullptr, path(key), {}});
+      return ListVisit::kSame;
+    }
+    constexpr char kExpected[] = "a list of groups, each with a name [{name: a, ...}, {name: b, ...}]";
+    if (tree->kind != Tree::Kind::kSequence) {
+      wrong(*tree, key, kExpected);
+      return ListVisit::kSkip;
+    }
+    // From here on a group of groups, as if the names were keys.
+    Tree& group = lists_.emplace_back();
+    group.kind = Tree::Kind::kMap;
+    group.place = tree->place;
+    names.clear();
+    for (const Tree& item : tree->items) {
+      const std::string name = item_name(item);
+      if (name.empty()) {
+        wrong(item, key, kExpected);
+      } else if (const Tree* earlier = group.find(name)) {
+        report(item.place, path(key), absl::StrCat("the name \"", name, "\" is taken (first given at ", earlier->place, ")"));
+      } else if (item.not_listed) {
+        const std::string near = nearest(name, names);
+        report(item.place, absl::StrCat(path(key), ".", name), absl::StrCat("the list has no entry of this name", near.empty() ? "" : absl::StrCat(" (did you mean \"", near, "\"?)")));
+      } else {
+        names.push_back(name);
+        Tree& fields = group.fields.emplace_back(name, item).second;
+        std::erase_if(fields.fields, [](const auto& field) { return field.first == kItemName; });
+      }
+    }
+    groups_.push_back({&group, path(key), {}});
+    return ListVisit::kNew;
+  }
+
+  bool enter_item(const std::string& name, std::string_view doc) override { return enter(name, doc); }
+
   bool present(std::string_view key, bool now, std::string_view) override {
     const Tree* tree = child(key);
     return tree == nullptr ? now : tree->kind != Tree::Kind::kNull;
@@ -235,6 +273,7 @@ class Reader final : public Visitor {
 
   std::string name_;
   std::vector<Group> groups_;
+  std::deque<Tree> lists_;  ///< named lists as groups, which stay where they are
   std::vector<std::string> problems_;
 };
 

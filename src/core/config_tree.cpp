@@ -49,6 +49,24 @@ absl::Status convert(const YAML::Node& node, const std::string& name, const std:
   return absl::OkStatus();
 }
 
+/// Lays the fields of `over` on the items that they name.
+void overlay_items(std::vector<Tree>& items, const Tree& over) {
+  for (const auto& [name, value] : over.fields) {
+    const auto item = std::find_if(items.begin(), items.end(), [&name = name](const Tree& candidate) { return item_name(candidate) == name; });
+    if (item == items.end()) {
+      Tree stray = value;
+      stray.kind = Tree::Kind::kMap;
+      stray.fields = {{kItemName, Tree{.kind = Tree::Kind::kScalar, .scalar = name}}};
+      stray.not_listed = true;
+      items.push_back(std::move(stray));
+    } else if (value.kind == Tree::Kind::kNull) {
+      items.erase(item);
+    } else {
+      overlay(*item, value);
+    }
+  }
+}
+
 }  // namespace
 
 const Tree* Tree::find(const std::string& key) const {
@@ -77,7 +95,15 @@ absl::StatusOr<Tree> parse_tree(const std::string& yaml, const std::string& name
   return tree;
 }
 
+std::string item_name(const Tree& item) {
+  const Tree* name = item.kind == Tree::Kind::kMap ? item.find(kItemName) : nullptr;
+  return name != nullptr && name->kind == Tree::Kind::kScalar ? name->scalar : "";
+}
+
 void overlay(Tree& under, const Tree& over) {
+  if (under.kind == Tree::Kind::kSequence && over.kind == Tree::Kind::kMap && !under.items.empty() && std::none_of(under.items.begin(), under.items.end(), [](const Tree& item) { return item_name(item).empty(); })) {
+    return overlay_items(under.items, over);
+  }
   const Tree* old_type = under.find("type");
   const Tree* new_type = over.find("type");
   const bool other_type = old_type != nullptr && new_type != nullptr && old_type->scalar != new_type->scalar;

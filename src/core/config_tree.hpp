@@ -17,6 +17,7 @@ struct Tree {
   std::vector<Tree> items{};                        ///< of a sequence
   std::vector<std::pair<std::string, Tree>> fields{};  ///< of a map, in the order of the source
   std::string place{};                              ///< "file:line" or "argument 'key=value'"
+  bool not_listed = false;                          ///< an item that was named in a path, `list.name.key=value`, but that its list has not
   bool replaces = false;                            ///< it was laid over another value, as null is to remove an entry of a base
 
   const Tree* find(const std::string& key) const;
@@ -27,7 +28,12 @@ struct Tree {
 /// `fixed_place` is not empty. Refuses duplicate keys, aliases to itself and maps with keys that are not text.
 absl::StatusOr<Tree> parse_tree(const std::string& yaml, const std::string& name, const std::string& fixed_place = "");
 
-/// Lays `over` on `under`: maps merge key by key, everything else replaces. A map that names another `type` replaces the whole map,
+inline constexpr char kItemName[] = "name";
+
+/// The text under `name` of a list's item; empty: it has none.
+std::string item_name(const Tree& item);
+
+/// Lays `over` on `under`: maps merge key by key, everything else replaces. A map over a list of named groups changes or, with null, removes those that it names. A map that names another `type` replaces the whole map,
 /// because the options of one type mean nothing to another.
 void overlay(Tree& under, const Tree& over);
 

@@ -85,6 +85,17 @@ class YamlWriter final : public Visitor {
     if (text_.back() == '\n' && text_.find('\n', starts_.back()) == text_.size() - 1) text_.insert(text_.size() - 1, " {}");
     starts_.pop_back();
   }
+  ListVisit enter_list(std::string_view key, std::vector<std::string>& names, std::string_view doc) override {
+    if (!names.empty()) return enter(key, doc) ? ListVisit::kSame : ListVisit::kSkip;
+    line(key, "[]");
+    return ListVisit::kSkip;
+  }
+  bool enter_item(const std::string& name, std::string_view) override {
+    starts_.push_back(std::string::npos);  // its name is in it, whatever follows
+    absl::StrAppend(&text_, std::string(2 * depth_, ' '), "- name: ", text_scalar(name), "\n");
+    ++depth_;
+    return true;
+  }
   bool present(std::string_view key, bool now, std::string_view) override {
     if (!now) line(key, "null");
     return now;
@@ -127,6 +138,18 @@ class MarkdownWriter final : public Visitor {
     return true;
   }
   void leave() override { path_.pop_back(); }
+  ListVisit enter_list(std::string_view key, std::vector<std::string>& names, std::string_view doc) override {
+    row(key, "list of groups", names.empty() ? "[]" : "", "", doc);
+    path_.emplace_back(key);
+    if (!names.empty()) return ListVisit::kSame;
+    names = {"<name>"};
+    return ListVisit::kNew;
+  }
+  bool enter_item(const std::string& name, std::string_view) override {
+    path_.push_back(name);
+    row("name", "text", "", "", "of this entry, by which `key.name.field=value` finds it");
+    return true;
+  }
   /// What is absent is described as well: its row comes next, then the defaults of its keys.
   bool present(std::string_view, bool now, std::string_view) override {
     absent_ = !now;

@@ -126,7 +126,7 @@ void visit_fields(config::Visitor& visitor, RunConfig& config) {
   const VisitedStage prototype{{}, &config, std::make_shared<std::int64_t>(0)};
   std::vector<std::pair<std::string, VisitedStage>> stages;
   for (const auto& [name, stage] : config.stages) stages.emplace_back(name, VisitedStage{stage, prototype.run, prototype.next_begin});
-  visitor.entries("stages", stages, prototype, "parts of the run with an objective of their own, one after the other, by name");
+  visitor.list("stages", stages, prototype, "parts of the run with an objective of their own, one after the other");
   config.stages.clear();
   for (const auto& [name, stage] : stages) config.stages.emplace_back(name, stage.config);
   const std::string wrong = run_problem(config);

@@ -33,6 +33,7 @@ struct Options {
   std::optional<double> maybe = 0.02;
   Inner inner{};
   std::vector<std::pair<std::string, Inner>> entries{};
+  std::vector<std::pair<std::string, Inner>> parts{};
 };
 void visit_fields(Visitor& visitor, Options& options) {
   visitor("flag", options.flag, "");
@@ -42,6 +43,7 @@ void visit_fields(Visitor& visitor, Options& options) {
   visitor("maybe", options.maybe, "");
   visitor("inner", options.inner, "");
   visitor.entries("entries", options.entries, Inner{}, "");
+  visitor.list("parts", options.parts, Inner{}, "");
 }
 
 absl::StatusOr<Options> parsed(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
@@ -281,6 +283,51 @@ TEST_CASE("base: inherits from another file, merges maps, replaces the rest, and
   std::ofstream(folder / "loop.yaml") << "base: loop.yaml\n";
   CHECK_THAT(std::string(Document::load((folder / "loop.yaml").string()).status().message()), Catch::Contains("do they name one another"));
   std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a list of named groups keeps its order, is replaced whole, and is changed entry by entry through its names", "[config]") {
+  const std::string base = "parts:\n  - {name: first, rate: 0.1, count: 2}\n  - {name: second, rate: 0.2}\n";
+  const auto names = [](const Options& options) {
+    std::string all;
+    for (const auto& [name, part] : options.parts) all += name + " ";
+    return all;
+  };
+  const auto of = [&](const std::string& child, const std::vector<std::string>& overrides = {}) {
+    auto document = Document::parse(std::map<std::string, std::string>{{"base.yaml", base}, {"run.yaml", "base: base.yaml\n" + child}}, "run.yaml");
+    REQUIRE(document.ok());
+    REQUIRE(document->override_with(overrides).ok());
+    return read<Options>(*document);
+  };
+  const auto wrong = [&](const std::string& child, const std::vector<std::string>& overrides = {}) { return std::string(of(child, overrides).status().message()); };
+  REQUIRE(of("").ok());
+  CHECK(names(*of("")) == "first second ");
+  // The same in another order: nothing of the base's list is left.
+  const auto turned = of("parts: [{name: second}, {name: first, rate: 0.4}]\n");
+  REQUIRE(turned.ok());
+  CHECK(names(*turned) == "second first ");
+  CHECK(turned->parts[0].second.rate == 0.5);
+  CHECK(turned->parts[1].second.count == 3);
+  // One entry, from the command line and from a file.
+  for (const auto& changed : {of("", {"parts.first.rate=0.9"}), of("parts: {first: {rate: 0.9}}\n")}) {
+    REQUIRE(changed.ok());
+    CHECK(names(*changed) == "first second ");
+    CHECK(changed->parts[0].second.rate == 0.9);
+    CHECK(changed->parts[0].second.count == 2);
+  }
+  CHECK(names(*of("", {"parts.first=null"})) == "second ");
+  CHECK(of("", {"parts=[]"})->parts.empty());
+  const std::string yaml = to_yaml(*of("", {"parts.second.count=7"}));
+  CHECK_THAT(yaml, Catch::Contains("parts:\n  - name: first\n    rate: 0.1\n    count: 2\n  - name: second\n    rate: 0.2\n    count: 7\n"));
+  CHECK(to_yaml(*parsed(yaml)) == yaml);
+  CHECK_THAT(to_yaml(*parsed("")), Catch::Contains("parts: []\n"));
+
+  CHECK_THAT(wrong("parts: [{name: a}, {rate: 0.1}]\n"), Catch::Contains("run.yaml:2: parts: expected a list of groups, each with a name"));
+  CHECK_THAT(wrong("parts:\n  - {name: a}\n  - {name: a}\n"), Catch::Contains("run.yaml:4: parts: the name \"a\" is taken (first given at run.yaml:3)"));
+  CHECK_THAT(wrong("", {"parts.frist.rate=0.9"}), Catch::Contains("argument 'parts.frist.rate=0.9': parts.frist: the list has no entry of this name (did you mean \"first\"?)"));
+  CHECK_THAT(wrong("", {"parts.zz=null"}), Catch::Contains("parts.zz: the list has no entry of this name"));
+  CHECK_THAT(wrong("", {"parts.first.raet=0.9"}), Catch::Contains("argument 'parts.first.raet=0.9': parts.first.raet: unknown key (did you mean \"rate\"?)"));
+  CHECK_THAT(problem("parts: {a: {rate: 0.1}}\n"), Catch::Contains("run.yaml:1: parts: expected a list of groups, each with a name [{name: a, ...}, {name: b, ...}], got a group of keys"));
+  CHECK_THAT(problem("parts:\n  - name: a\n    rate: 2\n"), Catch::Contains("run.yaml:3: parts.a.rate: expected a number from 0 to 1"));
 }
 
 TEST_CASE("naming another type starts from that type's defaults", "[config]") {

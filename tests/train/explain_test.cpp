@@ -87,12 +87,12 @@ TEST_CASE("explain: the objective with its weights, what each term counts from w
 TEST_CASE("explain: a term that is gone, or rests, runs nothing; stages are told one by one", "[explain]") {
   const std::string without = explained({"losses.mlm=null"});
   CHECK(line_of(without, "masked texts").empty());
-  const std::string stages = "stages={captions: {steps: 10, losses: {box: null}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, regions: {lr_factor: 0.5}}";
+  const std::string stages = "stages=[{name: captions, steps: 10, losses: {box: null}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, {name: regions, lr_factor: 0.5}]";
   const std::string text = explained({stages});
   INFO(text);
   CHECK_THAT(text, Contains("Stage captions: steps 1 to 10 (33% of the run)") && Contains("frozen here: model.vision_encoder.*") && Contains("switched off here: box") &&
                        Contains("Stage regions: steps 11 to 30 (67% of the run)") && Contains("learning rate times 0.5"));
-  CHECK_THAT(explained({"train.schedule={decay: step, decay_factor: 0.9, every_steps: 10, warmup_steps: 5, min_factor: 0.5}", "stages={a: {steps: 10, schedule: {decay: cosine, decay_steps: 4}}, b: {}}"}),
+  CHECK_THAT(explained({"train.schedule={decay: step, decay_factor: 0.9, every_steps: 10, warmup_steps: 5, min_factor: 0.5}", "stages=[{name: a, steps: 10, schedule: {decay: cosine, decay_steps: 4}}, {name: b}]"}),
              Contains("learning rate up to 0.0001: rises over 5 steps, then times 0.9 every 10 steps, not below 0.5 of that") &&
                  Contains("the learning rate has a schedule of its own here: falls on half a cosine to 0, in the last 4 steps alone"));
   const std::size_t second = text.find("Stage regions");

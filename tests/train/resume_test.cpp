@@ -113,8 +113,8 @@ TEST_CASE("SIGKILL while a checkpoint is written, then resumed from the one befo
 TEST_CASE("a curriculum with changing weights, streams, temperature and frozen parts, killed in the middle of a stage and where one begins, then resumed", "[resume]") {
   // Checkpoints stand at 4, 8, ...: stage two begins at a checkpoint, stage three between two.
   const std::vector<std::string> curriculum = {
-      "stages={captions: {steps: 8, losses: {box: null}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, "
-      "mixed: {steps: 10, losses: {box: {type: linear, from: 0, to: 1, steps: 6}}, streams: {captions: {type: linear, from: 1, to: 0.2, steps: 8}}, lr_factor: 0.5}, regions: {}}",
+      "stages=[{name: captions, steps: 8, losses: {box: null}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, "
+      "{name: mixed, steps: 10, losses: {box: {type: linear, from: 0, to: 1, steps: 6}}, streams: {captions: {type: linear, from: 1, to: 0.2, steps: 8}}, lr_factor: 0.5}, {name: regions}]",
       "losses.itc.options.temperature={init: {type: cosine, from: 0.2, to: 0.05, steps: 25}, learn: false}", "train.shares_every=3", "data.mix=rows"};
   const std::string whole = test::fresh_run("curriculum"), killed = test::fresh_run("curriculum_killed");
   REQUIRE(run_in_child(whole, false, {}, curriculum) == 0);

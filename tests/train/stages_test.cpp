@@ -15,8 +15,8 @@ namespace fgvl::train {
 namespace {
 
 constexpr char kCurriculum[] =
-    "stages={captions: {steps: 4, losses: {box: null, mlm: {type: linear, from: 0, to: 1, steps: 4}}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, "
-    "regions: {steps: 4, lr_factor: 0.5, losses: {itc: 2}}, last: {schedule: {warmup_steps: 2}}}";
+    "stages=[{name: captions, steps: 4, losses: {box: null, mlm: {type: linear, from: 0, to: 1, steps: 4}}, streams: {regions: null}, freeze: ['model.vision_encoder.*']}, "
+    "{name: regions, steps: 4, lr_factor: 0.5, losses: {itc: 2}}, {name: last, schedule: {warmup_steps: 2}}]";
 
 RunConfig staged(std::vector<std::string> overrides = {}) {
   overrides.insert(overrides.begin(), {kCurriculum, "train.steps=12", "train.accumulate=1", "train.checkpoint_every=4", "train.keep_checkpoints=9", "probe_every=0", "losses.bomb=null"});
@@ -83,7 +83,7 @@ TEST_CASE("stages: a stage counts its own steps alone when it says that nothing 
   CHECK_THAT(problem({late("4")}), Contains("stages.regions: losses: every term is switched off in this stage (steps 5 to 8)"));
   CHECK(problem({late("3")}).empty());
   // A run without stages is one stage.
-  const std::vector<std::string> rest = {"stages={captions: null, regions: null, last: null}", "losses.itm=null", "losses.mlm=null", "losses.box=null"};
+  const std::vector<std::string> rest = {"stages=[]", "losses.itm=null", "losses.mlm=null", "losses.box=null"};
   const auto alone = [&](const std::string& weight) {
     std::vector<std::string> all = rest;
     all.push_back("losses.itc.weight=" + weight);
@@ -101,7 +101,7 @@ TEST_CASE("stages: a stage counts its own steps alone when it says that nothing 
 
 TEST_CASE("stages: what is wrong with a stage is said with file and line", "[stages]") {
   // kTinyRun begins with an empty line; the stage stands in the fourth line behind it.
-  const std::string run = test::kTinyRun, yaml = run + "# stages\nstages:\n  first: {steps: 10}\n  second:\n    losses: {itc: 0, itm: 0, mlm: 0, bxo: 0, bomb: 0}\n";
+  const std::string run = test::kTinyRun, yaml = run + "# stages\nstages:\n  - {name: first, steps: 10}\n  - name: second\n    losses: {itc: 0, itm: 0, mlm: 0, bxo: 0, bomb: 0}\n";
   const auto status_of = [](const std::string& text) {
     return std::string(config::read(config::Document::parse(text, "staged.yaml").value(), RunConfig(test::tiny_registries())).status().message());
   };
@@ -165,7 +165,7 @@ TEST_CASE("stages: checkpoints of all have one shape; what is frozen keeps value
     CHECK(second_moments.at("step.model." + parameter.key()).item<float>() == 4);
   }
   // The other way round: four steps of training, four of rest.
-  const std::string rested = run(staged({"stages={captions: null, regions: null, last: null, a: {steps: 4}, b: {steps: 4, freeze: ['model.vision_encoder.*']}, c: {}}"}), "rested");
+  const std::string rested = run(staged({"stages=[{name: a, steps: 4}, {name: b, steps: 4, freeze: ['model.vision_encoder.*']}, {name: c}]"}), "rested");
   const auto before = tensors(rested + "/checkpoints/step_4/optimizer.safetensors"), after = tensors(rested + "/checkpoints/step_8/optimizer.safetensors"),
              end = tensors(rested + "/checkpoints/step_12/optimizer.safetensors");
   for (const auto& [name, value] : before) {

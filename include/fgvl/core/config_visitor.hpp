@@ -132,6 +132,26 @@ class Visitor {
     values = std::move(kept);
   }
 
+  /// Entries whose order means something, written as a list of groups, each with its `name`: `stages: [{name: first, steps: 10}, {name: second}]`. A source's list stands in place of what was there, as with every list;
+  /// `stages.first.steps=20` changes one entry of it and `stages.first=null` removes one.
+  template <Configurable T>
+  void list(std::string_view key, std::vector<std::pair<std::string, T>>& values, const T& prototype, std::string_view doc) {
+    std::vector<std::string> names;
+    for (const auto& [name, value] : values) names.push_back(name);
+    const ListVisit visit = enter_list(key, names, doc);
+    if (visit == ListVisit::kSkip) return;
+    if (visit == ListVisit::kNew) {
+      values.clear();
+      for (const std::string& name : names) values.emplace_back(name, prototype);
+    }
+    for (auto& [name, value] : values) {
+      if (!enter_item(name, doc)) continue;
+      visit_fields(*this, value);
+      leave();
+    }
+    leave();
+  }
+
   /// Schedules by name. Other than with the entries above, null stays: the name is there and says "none".
   void entries(std::string_view key, std::vector<std::pair<std::string, std::optional<Schedule>>>& values, std::string_view doc, const Range& range = {});
 
@@ -150,6 +170,11 @@ class Visitor {
   /// Starts a nested group. False: skip it (a reader whose source has something else there has already noted the problem).
   virtual bool enter(std::string_view key, std::string_view doc) = 0;
   virtual void leave() = 0;
+  enum class ListVisit { kSkip, kSame, kNew };
+  /// Starts a list of named groups, whose names so far are `names`. kNew: they are now those of the source, whose items begin as prototypes.
+  virtual ListVisit enter_list(std::string_view key, std::vector<std::string>& names, std::string_view doc) = 0;
+  /// Starts one of them.
+  virtual bool enter_item(const std::string& name, std::string_view doc) = 0;
   /// Whether an optional value is there after this visit, given whether it is there now.
   virtual bool present(std::string_view key, bool now, std::string_view doc) = 0;
   /// The same of an entry; `given`: by what was there before the source.
