@@ -1,4 +1,5 @@
 #pragma once
+#include "core/gelu.hpp"
 #include "core/linear.hpp"
 
 namespace fgvl {
@@ -11,7 +12,7 @@ class MlpHead final : public torch::nn::Module {
         norm_(register_module("1", layer_norm(2 * width, layer_norm_eps))),
         out_(register_module("3", Linear(2 * width, outputs))) {}
   /// [N, D] -> [N, outputs].
-  at::Tensor forward(const at::Tensor& tokens) { return out_(at::gelu(norm_(widen_(tokens)))); }
+  at::Tensor forward(const at::Tensor& tokens) { return out_(exact_gelu(norm_(widen_(tokens)))); }
 
  private:
   Linear widen_;

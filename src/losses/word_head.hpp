@@ -1,4 +1,5 @@
 #pragma once
+#include "core/gelu.hpp"
 #include "core/linear.hpp"
 #include "fgvl/core/features.hpp"
 
@@ -13,7 +14,7 @@ class WordHead {
         bias_(owner.register_parameter("bias", torch::zeros({spec.vocab_size}))) {}
 
   /// [N, D] tokens, [V, D] `decoder` -> [N, V].
-  Tensor logits(const Tensor& tokens, const Tensor& decoder) { return at::linear(norm_(at::gelu(dense_(tokens))), decoder, bias_); }
+  Tensor logits(const Tensor& tokens, const Tensor& decoder) { return at::linear(norm_(exact_gelu(dense_(tokens))), decoder, bias_); }
   /// 0, with a gradient of 0: what a batch without words to predict gives.
   Tensor zero() const { return bias_.sum() * 0.0; }
 

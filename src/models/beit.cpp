@@ -70,10 +70,12 @@ class BeitBlock final : public TransformerBlock {
   /// `shared_bias`: what all blocks add to their scores, or undefined.
   Tensor forward(const Tensor& tokens, const Tensor& shared_bias, Dropout& dropout) override {
     const Tensor bias = at::cat({query_bias_, at::zeros_like(query_bias_), value_bias_});  // keys have none
-    const Tensor query_key_value = at::linear(norm1_(tokens), qkv_->weight, bias).unflatten(2, {3, options_.width});
-    const Tensor seen = attend(query_key_value.select(2, 0), query_key_value.select(2, 1), query_key_value.select(2, 2), options_.heads, table_.defined() ? pair_bias(table_, options_.grid) : shared_bias);
-    const Tensor mixed = tokens + dropout.skip_rows(scaled(out_(seen), attention_scale_), options_.drop_path);
-    return mixed + dropout.skip_rows(scaled(mlp_->forward(norm2_(mixed)), mlp_scale_), options_.drop_path);
+    const Tensor mixed = dropout.add_branch(tokens, options_.drop_path, [&](const Tensor& stream, const Dropout::Rows&) {
+      const Tensor query_key_value = at::linear(norm1_(stream), qkv_->weight, bias).unflatten(2, {3, options_.width});
+      const Tensor seen = attend(query_key_value.select(2, 0), query_key_value.select(2, 1), query_key_value.select(2, 2), options_.heads, table_.defined() ? pair_bias(table_, options_.grid) : shared_bias);
+      return scaled(out_(seen), attention_scale_);
+    });
+    return dropout.add_branch(mixed, options_.drop_path, [&](const Tensor& stream, const Dropout::Rows&) { return scaled(mlp_->forward(norm2_(stream)), mlp_scale_); });
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "models/bert_layer.hpp"
 
+#include "core/gelu.hpp"
 #include "models/attention.hpp"
 
 namespace fgvl::models {
@@ -66,7 +67,7 @@ Tensor BertLayer::attend_to_text(const Tensor& tokens, const PackedTexts& texts,
 
 Tensor BertLayer::think(const Tensor& stream, Dropout& dropout) {
   const bool pre = options_.norm == Norm::kPre;
-  const Tensor wide = at::gelu(widen_(pre ? norm_(stream) : stream));
+  const Tensor wide = exact_gelu(widen_(pre ? norm_(stream) : stream));
   const Tensor sum = stream + dropout(narrow_(wide), options_.dropout);
   return pre ? sum : norm_(sum);
 }

@@ -15,8 +15,8 @@ SwinBlock::SwinBlock(const SwinBlockOptions& options) : options_(options) {
 }
 
 Tensor SwinBlock::forward(const Tensor& map, const Tensor& mask, Dropout& dropout) {
-  const Tensor mixed = map + dropout.skip_rows(attend_in_windows(norm1_(map), mask), options_.drop_path);
-  return mixed + dropout.skip_rows(mlp_->forward(norm2_(mixed)), options_.drop_path);
+  const Tensor mixed = dropout.add_branch(map, options_.drop_path, [&](const Tensor& stream, const Dropout::Rows&) { return attend_in_windows(norm1_(stream), mask); });
+  return dropout.add_branch(mixed, options_.drop_path, [&](const Tensor& stream, const Dropout::Rows&) { return mlp_->forward(norm2_(stream)); });
 }
 
 Tensor SwinBlock::attend_in_windows(const Tensor& map, const Tensor& mask) {

@@ -1,5 +1,6 @@
 #include "models/vit_blocks.hpp"
 
+#include "core/gelu.hpp"
 #include "models/attention.hpp"
 #include "models/recompute.hpp"
 
@@ -13,7 +14,7 @@ Mlp::Mlp(std::int64_t width, std::int64_t mlp_width, Activation activation) : ac
 }
 
 Tensor Mlp::forward(const Tensor& tokens) {
-  if (activation_ == Activation::kGelu) return narrow_(at::gelu(widen_(tokens)));
+  if (activation_ == Activation::kGelu) return narrow_(exact_gelu(widen_(tokens)));
   // x * sigmoid(1.702 x) is SiLU of 1.702 x, over 1.702: the products scale on their way, and one kernel each way remains.
   constexpr double kSteepness = 1.702;
   const Tensor wide = at::addmm(widen_->bias, tokens.flatten(0, -2), widen_->weight.t(), kSteepness, kSteepness);
@@ -53,10 +54,11 @@ QkvBlock::QkvBlock(const QkvBlockOptions& options) : options_(options) {
 }
 
 Tensor QkvBlock::forward(const Tensor& tokens, const Tensor& mask, Dropout& dropout) {
-  const std::vector<Tensor> query_key_value = qkv_(norm1_(tokens)).unflatten(2, {3, options_.width}).unbind(2);
-  const Tensor attended = out_(attend(query_key_value[0], query_key_value[1], query_key_value[2], options_.heads, mask));
-  const Tensor mixed = tokens + dropout.skip_rows(attended, options_.drop_path);
-  return mixed + dropout.skip_rows(mlp_->forward(norm2_(mixed)), options_.drop_path);
+  const Tensor mixed = dropout.add_branch(tokens, options_.drop_path, [&](const Tensor& stream, const Dropout::Rows& rows) {
+    const std::vector<Tensor> query_key_value = qkv_(norm1_(stream)).unflatten(2, {3, options_.width}).unbind(2);
+    return out_(attend(query_key_value[0], query_key_value[1], query_key_value[2], options_.heads, rows.of(mask)));
+  });
+  return dropout.add_branch(mixed, options_.drop_path, [&](const Tensor& stream, const Dropout::Rows&) { return mlp_->forward(norm2_(stream)); });
 }
 
 double path_probability(double last, std::int64_t index, std::int64_t count) { return count > 1 ? last * static_cast<double>(index) / static_cast<double>(count - 1) : 0.0; }

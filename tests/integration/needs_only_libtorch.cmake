@@ -13,7 +13,7 @@ function(needs_only_libtorch program)
   endif()
   foreach(line IN LISTS needed)
     string(REGEX REPLACE ".*\\[([^]]*)\\]" "\\1" library "${line}")
-    if(NOT library MATCHES "^(libtorch|libtorch_cpu|libtorch_cuda|libc10|libc10_cuda)\\.so$" AND NOT library MATCHES "^lib(cudart|cublas|stdc\\+\\+|m|gcc_s|c|pthread|dl|rt|gomp|asan|ubsan|tsan)[-0-9.]*\\.so[.0-9]*$" AND
+    if(NOT library MATCHES "^(libtorch|libtorch_cpu|libtorch_cuda|libc10|libc10_cuda)\\.so$" AND NOT library MATCHES "^lib(cudart|cublas|stdc\\+\\+|m|mvec|gcc_s|c|pthread|dl|rt|gomp|asan|ubsan|tsan)[-0-9.]*\\.so[.0-9]*$" AND
        NOT library MATCHES "^ld-linux")
       message(FATAL_ERROR "${program} needs ${library}, and LibTorch should be all")
     endif()

@@ -11,6 +11,10 @@ namespace {
 
 Dropout stage(const char* purpose, std::uint64_t step = 0) { return Dropout({.seed = 7, .epoch = step, .purpose = purpose}, at::kCPU); }
 Tensor kept(const Tensor& dropped) { return dropped != 0; }
+/// [40] 1 for the rows that have their branch in a stage "test" of 40 rows.
+Tensor kept_rows(double probability) {
+  return stage("test").add_branch(torch::zeros({40, 1}, at::kDouble), probability, [](const Tensor& stream, const Dropout::Rows&) { return torch::ones_like(stream); }).flatten().ne(0).to(at::kDouble);
+}
 
 TEST_CASE("dropout keeps each element with its probability, independently of the others, and divides it by that", "[dropout]") {
   constexpr std::int64_t kCount = 1'000'001;  // odd: two draws share a word, and one is left
@@ -51,6 +55,30 @@ TEST_CASE("dropout: the gradient is dropped where the input was, and so is the g
   const Tensor gradient = torch::autograd::grad({(dropped * weights).sum()}, {input}, {}, /*retain_graph=*/true, /*create_graph=*/true)[0];
   CHECK(at::allclose(gradient, weights * factors, 1e-14));
   CHECK(at::allclose(torch::autograd::grad({(gradient * other).sum()}, {weights})[0], other * factors, 1e-14));
+}
+
+TEST_CASE("stochastic depth runs a branch only for the rows that have it, with the numbers and gradients of one that runs for all", "[dropout]") {
+  const Tensor weight = torch::randn({5, 5}, at::kDouble), per_row = torch::randn({40, 1, 1}, at::kDouble), values = torch::randn({40, 3, 5}, at::kDouble), other = torch::randn({40, 3, 5}, at::kDouble);
+  const auto branch = [&](const Tensor& stream, const Tensor& scale, const Tensor& by) { return (stream * scale).matmul(by).tanh(); };
+  for (const double probability : {0.0, 0.3, 0.999}) {  // of all rows, of some, of none
+    INFO(probability);
+    const Tensor stream = values.clone().requires_grad_(), by = weight.clone().requires_grad_(), all = values.clone().requires_grad_(), all_by = weight.clone().requires_grad_();
+    std::int64_t computed = 0;
+    const Tensor out = stage("test").add_branch(stream, probability, [&](const Tensor& some, const Dropout::Rows& rows) {
+      computed = some.size(0);
+      return branch(some, rows.of(per_row), by);
+    });
+    const Tensor kept = kept_rows(probability), expected = all + branch(all, per_row, all_by) * (kept / (1 - probability)).view({40, 1, 1});
+    const auto count = kept.sum().item<std::int64_t>();
+    CHECK((probability == 0 ? count == 40 : probability > 0.9 ? count == 0 : count > 0 && count < 40));
+    CHECK(computed == (count == 0 ? 40 : count));
+    CHECK(at::allclose(out, expected, 1e-14, 1e-14));
+    (out * other).sum().backward();
+    (expected * other).sum().backward();
+    CHECK(at::allclose(stream.grad(), all.grad(), 1e-12, 1e-14));
+    REQUIRE(by.grad().defined());
+    CHECK(at::allclose(by.grad(), all_by.grad(), 1e-12, 1e-14));
+  }
 }
 
 TEST_CASE("dropout: what is dropped depends on an element's place alone", "[dropout]") {
