@@ -1,6 +1,6 @@
 // One X-VLM training step by stages: benchmark_model_step --size mid384 --threads 1 [--peer "python3 xvlm_step.py"]
 // The batch is random, with texts as long as those of real region annotations; everything that X-VLM's Pretrain.py does in a region step is in it: five losses, backward,
-// clipping, AdamW. With --peer, the official code runs the same setting in the same call, in turn with ours: a program that takes --size, --threads, --steps, --dropout
+// clipping, AdamW. With --peer, the official code runs the same setting in the same call, as many steps, in turn with ours: a program that takes --size, --threads, --steps, --dropout
 // and --max_tokens and ends with a line of JSON with "step_s" {"min", "median"} and "peak_rss_mb". The table and --json hold least times and the peak memory of each process.
 #include <algorithm>
 #include <chrono>
@@ -61,7 +61,7 @@ const std::vector<Size>& sizes() {
 
 struct Arguments {
   std::string size = "small_clip", device = "cpu", peer, json;
-  std::int64_t threads = 1, steps = 5, warmup = 2, images = 0, max_tokens = 40;
+  std::int64_t threads = 1, steps = 5, rounds = 1, warmup = 2, images = 0, max_tokens = 40;
   bool dropout = true, bf16 = false, image_batch = false, profile = false;
 };
 
@@ -135,7 +135,7 @@ struct Measured {
 /// Of the GPU's memory since `restart_device_peak`, or of this process since its start.
 double peak_mib(at::Device device) { return static_cast<double>(device.is_cuda() ? benchmark::device_memory(device).peak : benchmark::peak_bytes()) / (1 << 20); }
 
-Measured measure(const Size& size, const Arguments& arguments) {
+Measured measure(const Size& size, const Arguments& arguments, const std::function<void()>& before_round) {
   const at::Device device = parse_device(arguments.device);
   const double dropout = arguments.dropout ? 0.1 : 0;
   const models::BertOptions bert{.width = size.width, .layers = size.layers, .heads = size.heads, .mlp_width = 4 * size.width, .max_tokens = size.max_tokens, .dropout = dropout, .attention_dropout = dropout};
@@ -161,14 +161,12 @@ Measured measure(const Size& size, const Arguments& arguments) {
     return Clock::now();
   };
   std::vector<double> totals;
-  for (std::int64_t step = 0; step < arguments.warmup + arguments.steps + (arguments.profile ? 1 : 0); ++step) {
-    using namespace torch::autograd::profiler;
-    const bool profiled = step == arguments.warmup + arguments.steps;
-    if (profiled) enableProfilerLegacy(ProfilerConfig(ProfilerState::CPU, false, false));
-    std::vector<std::pair<std::string, Clock::time_point>> ends;
-    const Clock::time_point start = finished();
+  std::uint64_t number = 0;
+  // Where each stage of one step ends.
+  const auto step = [&] {
+    std::vector<std::pair<std::string, Clock::time_point>> ends{{"start", finished()}};
     optimizer.zero_grad();
-    const auto pass = model->begin(batch, {.seed = 1, .step = static_cast<std::uint64_t>(step), .bf16 = arguments.bf16});
+    const auto pass = model->begin(batch, {.seed = 1, .step = number++, .bf16 = arguments.bf16});
     pass->regions();
     ends.emplace_back("forward: images and regions", finished());
     pass->text();
@@ -182,21 +180,26 @@ Measured measure(const Size& size, const Arguments& arguments) {
     ends.emplace_back("clipping", finished());
     optimizer.step(1e-4);
     ends.emplace_back("AdamW", finished());
-    if (profiled) {
-      std::cout << "operators by own time, one step\n";
-      benchmark::print_largest(std::cout, benchmark::own_times(disableProfilerLegacy()), 15);
-      break;
+    return ends;
+  };
+  for (std::int64_t round = 0; round < arguments.rounds; ++round) {
+    before_round();
+    for (std::int64_t i = 0; i < arguments.warmup; ++i) step();
+    for (std::int64_t i = 0; i < arguments.steps; ++i) {
+      const auto ends = step();
+      const auto milliseconds = [](Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double, std::milli>(end - begin).count(); };
+      totals.push_back(milliseconds(ends.front().second, ends.back().second));
+      if (totals.back() > *std::min_element(totals.begin(), totals.end())) continue;
+      measured.fastest.clear();
+      for (std::size_t stage = 1; stage < ends.size(); ++stage) measured.fastest.emplace_back(ends[stage].first, milliseconds(ends[stage - 1].second, ends[stage].second));
     }
-    if (step < arguments.warmup) continue;
-    const auto milliseconds = [](Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double, std::milli>(end - begin).count(); };
-    totals.push_back(milliseconds(start, ends.back().second));
-    if (totals.back() > *std::min_element(totals.begin(), totals.end())) continue;
-    measured.fastest.clear();
-    Clock::time_point begin = start;
-    for (const auto& [stage, end] : ends) {
-      measured.fastest.emplace_back(stage, milliseconds(begin, end));
-      begin = end;
-    }
+  }
+  if (arguments.profile) {
+    using namespace torch::autograd::profiler;
+    enableProfilerLegacy(ProfilerConfig(ProfilerState::CPU, false, false));
+    step();
+    std::cout << "operators by own time, one step\n";
+    benchmark::print_largest(std::cout, benchmark::own_times(disableProfilerLegacy()), 15);
   }
   std::sort(totals.begin(), totals.end());
   measured.least = totals.front();
@@ -219,7 +222,7 @@ benchmark::Case as_case(const Arguments& arguments, const Measured& ours, const 
                                      {"bf16", arguments.bf16},
                                      {"image_batch", arguments.image_batch},
                                      {"images", arguments.images},
-                                     {"steps", arguments.steps}},
+                                     {"steps", arguments.steps * arguments.rounds}},
                       .ours = {.seconds = ours.least / 1000, .peak_bytes = std::llround(ours.peak_mib * (1 << 20))}};
   if (!peers.empty()) one.parameters["reference_tokens"] = arguments.max_tokens;
   for (const nlohmann::json& peer : peers) {
@@ -243,15 +246,16 @@ int main(int argc, char** argv) {
   for (const Size& size : sizes()) names.push_back(size.name);
   app.add_option("--size", arguments.size, "Of the model and its batch")->check(CLI::IsMember(names))->capture_default_str();
   app.add_option("--threads", arguments.threads, "Of tensor operations")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--steps", arguments.steps, "Measured")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--warmup", arguments.warmup, "Before, not measured")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--steps", arguments.steps, "Measured in a round")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--rounds", arguments.rounds, "Of the official code, then ours: as many steps of both, in turns")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--warmup", arguments.warmup, "Before those of a round, not measured")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--images", arguments.images, "A step; 0: the size's own")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--dropout", arguments.dropout, "As published, or none")->capture_default_str();
   app.add_option("--device", arguments.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_flag("--bf16", arguments.bf16, "Matrix products in bfloat16");
   app.add_flag("--image-batch", arguments.image_batch, "Captions alone, no regions and no boxes");
   app.add_flag("--profile", arguments.profile, "Operators of one more step by own time");
-  app.add_option("--peer", arguments.peer, "Command that measures the official code; runs before and after ours");
+  app.add_option("--peer", arguments.peer, "Command that measures the official code; runs before ours in every round");
   app.add_option("--peer-tokens", arguments.max_tokens, "Tokens that the official code fills texts up to; ours computes what is there")->capture_default_str();
   app.add_option("--json", arguments.json, "File for the table's row");
   CLI11_PARSE(app, argc, argv);
@@ -260,9 +264,9 @@ int main(int argc, char** argv) {
   try {
     std::cout << arguments.size << ", " << arguments.threads << " threads, " << (arguments.dropout ? "dropout as published" : "no dropout") << (arguments.bf16 ? ", bf16" : "") << std::endl;
     std::vector<nlohmann::json> peers;
-    if (!arguments.peer.empty()) peers.push_back(run_peer(arguments));
-    const Measured ours = measure(size, arguments);
-    if (!arguments.peer.empty()) peers.push_back(run_peer(arguments));
+    const Measured ours = measure(size, arguments, [&] {
+      if (!arguments.peer.empty()) peers.push_back(run_peer(arguments));
+    });
     print("ours", ours.least, ours.median, ours.peak_mib);
     for (const auto& [stage, milliseconds] : ours.fastest) std::cout << "  " << std::left << std::setw(30) << stage << std::right << std::setprecision(1) << std::setw(9) << milliseconds << " ms\n";
     std::cout << "  memory after building " << std::setprecision(0) << ours.built_mib << " MiB\n";

@@ -235,6 +235,14 @@ TEST_CASE("streams whose weights change: the same batches for any number of thre
       CHECK(equal(batch, restored->next().value()));
     }
     CHECK(alone->state() == restored->state());
+    // Back to an earlier batch.
+    auto rewound = make_changing(mix, falling, rising, 0);
+    for (int i = 0; i < 5; ++i) REQUIRE(rewound->next().ok());
+    const LoaderState early = rewound->state();
+    std::vector<RegionBatch> later;
+    for (int i = 0; i < 10; ++i) later.push_back(rewound->next().value());
+    REQUIRE(rewound->restore(early).ok());
+    for (const RegionBatch& batch : later) CHECK(equal(batch, rewound->next().value()));
   }
 }
 
