@@ -212,6 +212,12 @@ TEST_CASE("streams whose weights change: a stream of weight 0 is not read, rows 
     if (mix == Mix::kRows) CHECK(rows == 80);  // two thirds of 120, to the row
     if (mix == Mix::kBatches) CHECK(std::abs(static_cast<double>(rows) - 80) < 4 * 5 * std::sqrt(30 * 2.0 / 9));  // five standard deviations
   }
+  // A stream that is a row short when it begins to rest is not given it then.
+  Mixture three({1.0, 1.0, Schedule::step({{0, 2}, {1, 0}})}, {.batch_size = 1, .mix = Mix::kRows});
+  for (std::int64_t i = 0; i < 40; ++i) {
+    const std::vector<std::int64_t> quotas = three.quotas(i);
+    CHECK((i < 2 || quotas[2] == 0));
+  }
   // A ramp: rows are the sum of the shares, batch by batch, within one row. Step s has share s / 20 of the second stream.
   auto ramp = make_changing(Mix::kRows, Schedule::linear({.from = 1, .to = 0, .steps = 20}), Schedule::linear({.from = 0, .to = 1, .steps = 20}), 0);
   double expected = 0, rows = 0;
