@@ -3,11 +3,8 @@
 
 #include <cmath>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if FGVL_HAS_WIDE_CLONES && defined(__GLIBC__)
 extern "C" __attribute__((simd("notinbranch"))) float expf(float) noexcept;
-#define FGVL_WIDE_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
-#define FGVL_WIDE_CLONES
 #endif
 
 namespace fgvl {

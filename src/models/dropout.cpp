@@ -8,6 +8,8 @@
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
 
+#include "core/wide_clones.hpp"
+
 namespace fgvl::models {
 namespace {
 
@@ -18,12 +20,6 @@ using torch::autograd::variable_list;
 // Note [Dropout on CPUs]
 // ATen draws Bernoulli numbers one after the other from a Mersenne Twister, 11 ns each: a tenth of a small model's step. Here an element's draw is a hash of its place and of a key, which is one draw from the stage's
 // generator; eight of them at a time where the processor can. Nothing is kept for the way back, which draws the same once more, and how many threads share a tensor changes nothing.
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define FGVL_WIDE_CLONES __attribute__((optimize("O3"), target_clones("arch=x86-64-v3", "default")))
-#else
-#define FGVL_WIDE_CLONES
-#endif
 
 constexpr std::int64_t kGrain = 32768;  // elements for which another thread is worth while
 
