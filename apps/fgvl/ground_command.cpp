@@ -126,7 +126,7 @@ absl::StatusOr<ExitCode> ground(GroundArguments arguments) {
   }
   // Weights that a run started from may have brought a box head, or words for places, along.
   const train::RunConfig& config = inference.run()->config;
-  const bool has_boxes = inference.has_box_head() || inference.has_position_tokens(), trained = has_loss(config, inference.has_box_head() ? "box_regression" : "position_tokens");
+  const bool has_boxes = inference.has_box_head() || inference.has_position_tokens(), trained = learns_boxes(config);
   if (!has_boxes || (!trained && config.init_from.empty())) {
     return with_exit_code(absl::InvalidArgumentError(absl::StrCat(arguments.inference.checkpoint, ": this run trained without a loss that predicts boxes; train one with a loss of type box_regression, or position_tokens")),
                           ExitCode::kCheckpoint);

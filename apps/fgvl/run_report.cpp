@@ -19,7 +19,8 @@ constexpr std::array<std::uint8_t, 3> kTrue = {60, 200, 110}, kPredicted = {255,
 
 }  // namespace
 
-bool has_loss(const train::RunConfig& config, std::string_view type) {
+bool learns_boxes(const train::RunConfig& config) {
+  const char* type = config.model.options.box_head ? "box_regression" : "position_tokens";
   return std::any_of(config.losses.begin(), config.losses.end(), [&](const auto& entry) { return entry.second.term.type() == type; });
 }
 
@@ -56,10 +57,13 @@ absl::StatusOr<std::vector<eval::ReportPicture>> report_pictures(const train::Pr
     std::vector<eval::DrawnBox> boxes = {{region.box, "", kTrue}};
     picture.lines = {{"text", region.texts[0]}};
     if (with_predictions) {
-      FGVL_ASSIGN_OR_RETURN(const eval::EncodedTexts encoded, inference.encode_texts({region.texts[0]}));
-      const data::PixelBox predicted = inference.ground({*image}, encoded, {.region_itc = false}).at(0).at(0).box;
-      boxes.push_back({predicted, "", kPredicted});
-      picture.lines.emplace_back("overlap (IoU)", absl::StrFormat("%.2f", eval::box_iou(region.box, predicted)));
+      if (const absl::StatusOr<eval::EncodedTexts> encoded = inference.encode_texts_to_ground({region.texts[0]}); encoded.ok()) {
+        const data::PixelBox predicted = inference.ground({*image}, *encoded, {.region_itc = false}).at(0).at(0).box;
+        boxes.push_back({predicted, "", kPredicted});
+        picture.lines.emplace_back("overlap (IoU)", absl::StrFormat("%.2f", eval::box_iou(region.box, predicted)));
+      } else {
+        picture.lines.emplace_back("nothing predicted", std::string(encoded.status().message()));
+      }
     }
     picture.image = eval::draw(*image, {.boxes = boxes, .min_side = 256});
     picture.lines.emplace_back("picture", record->key);

@@ -1,6 +1,5 @@
 #pragma once
 #include <string>
-#include <string_view>
 
 #include "fgvl/eval/report.hpp"
 #include "fgvl/train/trainer.hpp"
@@ -10,8 +9,8 @@ namespace fgvl::app {
 /// What a report says of one finished run in `folder`.
 absl::StatusOr<eval::ReportArm> report_arm(const std::string& name, const std::string& description, const std::string& folder, const train::TrainResult& result);
 
-/// Whether the run trains with a loss of `type`: without box_regression, for one, the box head's boxes are noise, which no report shows.
-bool has_loss(const train::RunConfig& config, std::string_view type);
+/// Whether the run trains with a loss that teaches what its boxes come from, the box head or position tokens: without one they are noise, which no report shows.
+bool learns_boxes(const train::RunConfig& config);
 
 /// Up to `count` held-out pictures, none where nothing is held out, with the true box (green) and, `with_predictions`, the predicted one (orange) of
 /// texts that name one region.

@@ -51,7 +51,7 @@ absl::StatusOr<ExitCode> train(const TrainArguments& arguments) {
   eval::ReportContent content{.title = "fgvl run: " + std::filesystem::path(out).filename().string(), .introduction = absl::StrCat("Trained for ", result.step, " steps from ", arguments.config, ".")};
   FGVL_ASSIGN_OR_RETURN(eval::ReportArm arm, report_arm(std::filesystem::path(out).filename().string(), "", out, result));
   content.arms.push_back(std::move(arm));
-  const bool with_predictions = has_loss(config, "box_regression");
+  const bool with_predictions = learns_boxes(config);
   FGVL_ASSIGN_OR_RETURN(content.pictures, report_pictures({trainer->model(), trainer->criterion(), device}, config.data, *trainer->texts(), with_predictions, 12));
   content.pictures_caption = pictures_caption(with_predictions);
   content.settings = {{"config.yaml", config::to_yaml(config)}};

@@ -33,7 +33,7 @@ struct Preparation {
 };
 constexpr Preparation kPreparations[] = {{"xvlm", "wordpiece", "xvlm", 40, 40, false, false, "configs/Pretrain_XVLM_base_4m.yaml"},
                                          {"xvlm_finetuned", "wordpiece", "xvlm", 40, 40, false, false, "configs/Retrieval_coco.yaml"},
-                                         {"x2vlm", "wordpiece", "x2vlm", 40, 40, false, true, "assumed as X-VLM's"},
+                                         {"x2vlm", "wordpiece", "x2vlm", 40, 40, false, true, "configs/pretrain/x2vlm_base_4m.yaml"},
                                          {"fgvl", "wordpiece", "xvlm", 30, 40, false, false, "this library's default"},
                                          {"albef", "wordpiece", "albef", 30, 30, false, false, "Retrieval.py of the official code"},
                                          {"albef_finetuned", "wordpiece", "albef", 30, 30, false, false, "Retrieval.py of the official code"},

@@ -63,12 +63,14 @@ struct Trainer::Impl {
     const auto seed = static_cast<std::uint64_t>(config.seed);
     if (config.losses.empty()) return absl::InvalidArgumentError("losses: at least one term is needed");
     if (!config.model.options.box_head) {
-      constexpr char kNoBoxes[] = " needs predicted boxes, and model.box_head is false";
+      const bool in_tokens = std::any_of(config.losses.begin(), config.losses.end(), [](const auto& loss) { return loss.second.term.type() == "position_tokens"; });
       for (const auto& [name, loss] : config.losses) {
-        if (loss.term.type() == "box_regression") return absl::InvalidArgumentError(absl::StrCat("losses.", name, kNoBoxes));
+        if (loss.term.type() == "box_regression") return absl::InvalidArgumentError(absl::StrCat("losses.", name, " needs predicted boxes, and model.box_head is false"));
       }
       for (const auto& [name, probe] : config.probes) {
-        if (probe.probe.type() == "boxes") return absl::InvalidArgumentError(absl::StrCat("probes.", name, kNoBoxes));
+        if (probe.probe.type() == "boxes" && !in_tokens) {
+          return absl::InvalidArgumentError(absl::StrCat("probes.", name, " needs predicted boxes, and model.box_head is false; a loss of type position_tokens would predict them, too"));
+        }
       }
     }
     if (config.data.split == data::Split::kHeldOut) return absl::InvalidArgumentError("data.split: held_out is for evaluation; train on train or all");

@@ -3,7 +3,9 @@
 #include <torch/torch.h>
 
 #include "eval/fake_model.hpp"
+#include "fgvl/eval/inference.hpp"
 #include "fgvl/eval/probes.hpp"
+#include "models/small_model.hpp"
 #include "support/catch.hpp"
 
 using namespace fgvl;
@@ -223,4 +225,54 @@ TEST_CASE("boxes: mean IoU of a constant prediction equals the overlap by hand, 
   }
   CHECK(train::metric(metrics, "box_n", 0) == count);
   CHECK(train::metric(metrics, "box_mean_iou", 0) == Approx(sum / count).epsilon(1e-5));
+}
+
+TEST_CASE("boxes: a model with position tokens is scored by the boxes that ground() reads from them, and texts that leave no room for them are counted", "[eval]") {
+  const data::TokenizerPtr tokenizer = data::make_tokenizer(data::WordPieceOptions{.position_tokens = true}, data::build_vocabulary({"red green blue box"})).value();
+  data::TextOptions text_options;
+  text_options.max_tokens = 10;  // with [CLS], "@@", four places and "##" there is room for three words
+  const models::ModelPtr model = models::make_region_vlm({make_vision_encoder(models::VitOptions{.image_size = models::kImage, .patch_size = models::kPatch, .width = models::kWidth, .layers = 1, .heads = 2, .mlp_ratio = 2}),
+                                                          make_text_encoder(models::BertOptions{.width = models::kWidth, .layers = 1, .heads = 2, .mlp_width = 32, .max_tokens = 10}, {.vocab_size = tokenizer->size()}),
+                                                          make_fusion_encoder(models::BertFusionOptions{.layers = 2, .heads = 2, .mlp_width = 32}, {.text_width = models::kWidth, .vision_width = models::kWidth})},
+                                                         {.embed_dim = 8, .initializer_range = std::nullopt, .box_head = false, .first_position_id = tokenizer->ids("[pos_0]")[0]}, /*seed=*/3);
+  losses::Criterion criterion(model->spec());
+  criterion.add("mlm", losses::MaskedLanguageOptions{});
+
+  Records held_out;
+  std::vector<data::Image> pictures;
+  const std::vector<std::string> texts = {"red box", "green", "blue blue box"};
+  for (int i = 0; i < 4; ++i) {
+    data::Record record = picture(40, 40);
+    if (i > 0) record.image[i - 1].fill_(255);  // no two pictures alike, so that the boxes of another one would be others
+    for (int k = 0; k < 3; ++k) record.regions.push_back({{0, 3.0 * k, 30, 40 - 5.0 * i}, {texts[static_cast<std::size_t>(k)]}, "", {}});
+    if (i == 2) record.regions.push_back({{0, 0, 20, 20}, {"red red red red"}, "", {}});
+    const Tensor rows = record.image.permute({1, 2, 0}).contiguous();
+    data::Image decoded{.width = 40, .height = 40};
+    decoded.pixels.assign(rows.const_data_ptr<std::uint8_t>(), rows.const_data_ptr<std::uint8_t>() + rows.numel());
+    pictures.push_back(std::move(decoded));
+    held_out.push_back(std::move(record));
+  }
+  train::ProbeContext context = context_of({}, held_out);
+  auto config = std::make_shared<data::DataConfig>(*context.data);
+  config->image = {.size = models::kImage, .mean = {0.5, 0.5, 0.5}, .std = {0.1, 0.1, 0.1}};
+  context.data = config;
+  context.texts = std::make_shared<data::TextPipeline>(tokenizer, text_options);
+
+  const eval::Inference inference = eval::Inference::make({*model, criterion, torch::kCPU}, *context.texts, config->image).value();
+  const auto found = inference.ground(pictures, inference.encode_texts_to_ground(texts).value());
+  double sum = 0;
+  for (std::size_t i = 0; i < held_out.size(); ++i) {
+    for (std::size_t k = 0; k < texts.size(); ++k) sum += eval::box_iou(found[i][k].box, held_out[i].regions[k].box);
+  }
+  REQUIRE(sum > 0.1);  // boxes that meet none would say nothing
+
+  const auto probe = eval::make_probe(eval::BoxesOptions{}, context).value();
+  const train::Metrics metrics = probe->run({*model, criterion, torch::kCPU}).value();
+  CHECK(train::metric(metrics, "box_mean_iou", -1) == Approx(sum / 12).epsilon(1e-5));
+  CHECK(train::metric(metrics, "box_n", -1) == 12);
+  CHECK(train::metric(metrics, "box_without_room", -1) == 1);
+
+  losses::Criterion empty(model->spec());
+  CHECK_THAT(std::string(probe->run({*model, empty, torch::kCPU}).status().message()), Catch::Contains("no box head") && Catch::Contains("masked_language"));
+  CHECK_THAT(std::string(eval::make_probe(eval::BoxesOptions{.masked_language = "other"}, context).value()->run({*model, criterion, torch::kCPU}).status().message()), Catch::Contains("'other'"));
 }

@@ -142,7 +142,6 @@ class Inference {
  private:
   Inference(const train::ProbeInput& model, const data::TextPipeline& pipeline, const data::ImageOptions& image, const InferenceOptions& options);
   absl::Status find_terms();
-  absl::StatusOr<AskedPlaces> ask_places(const std::vector<std::string>& texts) const;
   /// Pixels [S, 3, H, W] of up to `capacity` pictures, asked for until `next` gives an undefined one.
   EncodedImages encode(std::int64_t capacity, const std::function<Tensor()>& next) const;
   absl::StatusOr<Ranking> rank(const EncodedImages& images, const EncodedTexts& texts, const RankOptions& options, bool of_images) const;

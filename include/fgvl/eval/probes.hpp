@@ -23,7 +23,8 @@ struct SkillsOptions {
 void visit_fields(config::Visitor& visitor, SkillsOptions& options);
 absl::StatusOr<train::ProbePtr> make_probe(const SkillsOptions& options, const train::ProbeContext& context);
 
-/// Boxes predicted from texts on whole pictures of the scored split: only texts that name one region of their picture. Metrics box_mean_iou, box_n and,
+/// Boxes predicted from texts on whole pictures of the scored split: only texts that name one region of their picture. By the box head; without one by position tokens, as Inference::ground reads them, and then
+/// box_without_room counts the regions that are not scored, because their texts leave no room for these. Metrics box_mean_iou, box_n and,
 /// for up to `max_labels` labels, boxes/<label>/{mean_iou, hit_at_0.5, n, constant_box_iou}: the last is what the training split's mean box of that label gets.
 /// It is null unless the held-out split is scored and there is a training split: a baseline fitted on what it is scored on would say nothing.
 /// box_images of box_images_of pictures could be read. NotFound (exit code 3), when the probe is made, where no region can be scored.
@@ -31,6 +32,7 @@ struct BoxesOptions {
   std::int64_t max_images = 0;     ///< scored; 0: all
   std::int64_t max_labels = 32;    ///< more labels than this: only the mean over all
   std::vector<std::string> labels{};  ///< only these; empty: all
+  std::string masked_language{};   ///< the masked_language term that predicts position tokens; empty: the first
 };
 void visit_fields(config::Visitor& visitor, BoxesOptions& options);
 absl::StatusOr<train::ProbePtr> make_probe(const BoxesOptions& options, const train::ProbeContext& context);
