@@ -1,6 +1,4 @@
 #pragma once
-#include <cmath>
-
 #include <torch/torch.h>
 
 #include "models/dropout.hpp"
@@ -35,12 +33,8 @@ inline Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value
   return merge_heads(attend_heads(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), mask));
 }
 
-/// softmax(q k^T / sqrt(d) + mask) for q [N, heads, L, d], k [N, heads, S, d]; `mask` additive or undefined. [N, heads, L, S].
-inline Tensor weights_of_heads(const Tensor& query, const Tensor& key, const Tensor& mask) {
-  const double scale = 1.0 / std::sqrt(static_cast<double>(query.size(3)));
-  const Tensor scores = at::matmul(query, key.transpose(2, 3));
-  return (mask.defined() ? at::add(mask.to(scores.scalar_type()), scores, scale) : scores * scale).softmax(3);  // scaled and added in one pass
-}
+/// softmax(q k^T / sqrt(d) + mask) for q [N, heads, L, d], k [N, heads, S, d]; `mask` additive, which may be learned, or undefined. [N, heads, L, S].
+Tensor weights_of_heads(const Tensor& query, const Tensor& key, const Tensor& mask);
 
 /// softmax(q k^T / sqrt(d) + bias) v for q, k, v [N, heads, L, d] and a bias that may be learned. LibTorch has no fused kernel for a learned one on CPUs, and what it computes instead scales queries and keys apart and looks
 /// for rows that see nothing, which here there are none of.

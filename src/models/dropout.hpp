@@ -51,8 +51,10 @@ class Dropout {
     const double factor = 1 / (1 - probability);
     if (stream.is_cpu()) {
       const Rows rows(kept.nonzero().flatten());
+      const std::int64_t count = rows.places_.numel();
+      if (count == stream.size(0)) return at::add(stream, branch(stream, Rows()), factor);
       // Without any row, the branch's weights would have no gradient, where they have one of 0.
-      if (const std::int64_t count = rows.places_.numel(); count > 0 && count < stream.size(0)) {
+      if (count > 0) {
         const Tensor added = branch(rows.of(stream), rows);
         const at::ScalarType type = at::result_type(stream, added);
         return stream.to(type).index_add(0, rows.places_, added.to(type), factor);

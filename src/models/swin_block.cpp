@@ -29,7 +29,7 @@ Tensor SwinBlock::attend_in_windows(const Tensor& map, const Tensor& mask) {
   if (masked) bias = (mask.unsqueeze(1) + bias).flatten(0, 1);
   const auto shaped = [&](std::size_t which) { return masked ? windows[which].flatten(1, 2) : windows[which].flatten(0, 1); };
   const Tensor seen = attend_with_bias(shaped(0), shaped(1), shaped(2), bias.unsqueeze(0).to(windows[0].scalar_type()));
-  return out_(unroll_and_crop(from_windows(seen.reshape(windows[0].sizes()), grid), grid));
+  return out_(from_windows(seen.reshape(windows[0].sizes()), grid));
 }
 
 PatchMerging::PatchMerging(std::int64_t width) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "models/head_rows.hpp"
+
 namespace fgvl::models {
 namespace {
 
@@ -20,6 +22,18 @@ Tensor cut(const Tensor& map, const WindowGrid& grid) {
   const std::int64_t n = grid.filled() / grid.window;
   return map.view({n, grid.window, n, grid.window}).transpose(1, 2).reshape({n * n, grid.tokens()});
 }
+
+/// [filled^2] int64: the place in the map, row by row, of what stands in each slot, window by window.
+Tensor places_of_slots(const WindowGrid& grid) {
+  const Tensor map = at::arange(grid.filled() * grid.filled(), at::kLong).view({grid.filled(), grid.filled()});
+  return cut(grid.shift > 0 ? at::roll(map, {-grid.shift, -grid.shift}, {0, 1}) : map, grid).flatten();
+}
+
+/// The other way round: the slot of each place.
+Tensor slots_of_places(const Tensor& places) { return at::empty_like(places).index_copy_(0, places, at::arange(places.size(0), places.options())); }
+
+/// Of one image [K] -> of `images` behind one another, each of which has `tokens`.
+Tensor of_images(const Tensor& of_one, std::int64_t images, std::int64_t tokens) { return (at::arange(images, at::kLong).unsqueeze(1) * tokens + of_one).flatten(); }
 
 /// [B, filled, filled, 3 * D] as [3, B, n, n, heads, window, window, D / heads], a view.
 Tensor in_windows(const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) {
@@ -60,19 +74,27 @@ WindowGrid make_window_grid(std::int64_t side, std::int64_t window, bool shifted
 Tensor fill_and_roll(const Tensor& map, const WindowGrid& grid) {
   const std::int64_t missing = grid.filled() - grid.side;
   const Tensor filled = missing > 0 ? at::constant_pad_nd(map, {0, 0, 0, missing, 0, missing}) : map;
-  return grid.shift > 0 ? at::roll(filled, {-grid.shift, -grid.shift}, {1, 2}) : filled;
+  return grid.shift > 0 && !map.is_cpu() ? at::roll(filled, {-grid.shift, -grid.shift}, {1, 2}) : filled;
 }
 
-Tensor unroll_and_crop(const Tensor& map, const WindowGrid& grid) {
-  const Tensor unrolled = grid.shift > 0 ? at::roll(map, {grid.shift, grid.shift}, {1, 2}) : map;
-  return unrolled.slice(1, 0, grid.side).slice(2, 0, grid.side);
+std::vector<Tensor> to_windows(const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) {
+  if (!qkv.is_cpu()) return ToWindows::apply(qkv, grid, heads);
+  const std::int64_t images = qkv.size(0), tokens = grid.filled() * grid.filled(), width = qkv.size(3) / 3;
+  const Tensor places = places_of_slots(grid);
+  std::vector<Tensor> parts = split_rows(qkv.flatten(0, 2), of_images(places, images, tokens), of_images(slots_of_places(places), images, tokens), {images * grid.windows(), heads, grid.tokens(), width / heads});
+  for (Tensor& part : parts) part = part.view({images, grid.windows(), heads, grid.tokens(), width / heads});
+  return parts;
 }
-
-std::vector<Tensor> to_windows(const Tensor& qkv, const WindowGrid& grid, std::int64_t heads) { return ToWindows::apply(qkv, grid, heads); }
 
 Tensor from_windows(const Tensor& windows, const WindowGrid& grid) {
-  const std::int64_t images = windows.size(0), n = grid.filled() / grid.window, heads = windows.size(2), d = windows.size(4);
-  return windows.reshape({images, n, n, heads, grid.window, grid.window, d}).permute({0, 1, 4, 2, 5, 3, 6}).reshape({images, grid.filled(), grid.filled(), heads * d});
+  const std::int64_t images = windows.size(0), n = grid.filled() / grid.window, heads = windows.size(2), d = windows.size(4), side = grid.side;
+  if (windows.is_cpu()) {
+    const Tensor slots = slots_of_places(places_of_slots(grid)).view({grid.filled(), grid.filled()}).slice(0, 0, side).slice(1, 0, side).flatten();
+    return join_rows(windows.flatten(0, 1), of_images(slots, images, grid.filled() * grid.filled())).view({images, side, side, heads * d});
+  }
+  const Tensor map = windows.reshape({images, n, n, heads, grid.window, grid.window, d}).permute({0, 1, 4, 2, 5, 3, 6}).reshape({images, grid.filled(), grid.filled(), heads * d});
+  const Tensor unrolled = grid.shift > 0 ? at::roll(map, {grid.shift, grid.shift}, {1, 2}) : map;
+  return grid.filled() > side ? unrolled.slice(1, 0, side).slice(2, 0, side) : unrolled;
 }
 
 Tensor window_mask(const WindowGrid& grid) {

@@ -18,14 +18,11 @@ struct WindowGrid {
 /// The grid of a block: one window and no shift where the map is no larger than a window.
 WindowGrid make_window_grid(std::int64_t side, std::int64_t window, bool shifted);
 
-/// [B, side, side, D] -> [B, filled, filled, D]: filled up with zeros, then rolled.
+/// [B, side, side, D] -> [B, filled, filled, D]: filled up with zeros, and rolled, unless on a CPU, where to_windows() rolls while it copies.
 at::Tensor fill_and_roll(const at::Tensor& map, const WindowGrid& grid);
-/// The inverse: [B, filled, filled, D] -> [B, side, side, D].
-at::Tensor unroll_and_crop(const at::Tensor& map, const WindowGrid& grid);
-
-/// [B, filled, filled, 3 * D] -> queries, keys and values [B, windows, heads, N, D / heads], contiguous.
+/// What was made of fill_and_roll()'s, [B, filled, filled, 3 * D] -> queries, keys and values [B, windows, heads, N, D / heads], contiguous.
 std::vector<at::Tensor> to_windows(const at::Tensor& qkv, const WindowGrid& grid, std::int64_t heads);
-/// [B, windows, heads, N, D / heads] -> [B, filled, filled, D].
+/// The way back: [B, windows, heads, N, D / heads] -> [B, side, side, D].
 at::Tensor from_windows(const at::Tensor& windows, const WindowGrid& grid);
 
 /// [windows, N, N] float32 to add to scores (query, key): -100 between tokens that only the roll made neighbours, as the official code, -10000 on keys
