@@ -60,7 +60,7 @@ TEST_CASE("dropout: the gradient is dropped where the input was, and so is the g
 TEST_CASE("stochastic depth runs a branch only for the rows that have it, with the numbers and gradients of one that runs for all", "[dropout]") {
   const Tensor weight = torch::randn({5, 5}, at::kDouble), per_row = torch::randn({40, 1, 1}, at::kDouble), values = torch::randn({40, 3, 5}, at::kDouble), other = torch::randn({40, 3, 5}, at::kDouble);
   const auto branch = [&](const Tensor& stream, const Tensor& scale, const Tensor& by) { return (stream * scale).matmul(by).tanh(); };
-  for (const double probability : {0.0, 0.3, 0.999}) {  // of all rows, of some, of none
+  for (const double probability : {0.0, 0.001, 0.3, 0.999}) {  // of all rows, of all with a factor, of some, of none
     INFO(probability);
     const Tensor stream = values.clone().requires_grad_(), by = weight.clone().requires_grad_(), all = values.clone().requires_grad_(), all_by = weight.clone().requires_grad_();
     std::int64_t computed = 0;
@@ -70,7 +70,7 @@ TEST_CASE("stochastic depth runs a branch only for the rows that have it, with t
     });
     const Tensor kept = kept_rows(probability), expected = all + branch(all, per_row, all_by) * (kept / (1 - probability)).view({40, 1, 1});
     const auto count = kept.sum().item<std::int64_t>();
-    CHECK((probability == 0 ? count == 40 : probability > 0.9 ? count == 0 : count > 0 && count < 40));
+    CHECK((probability < 0.01 ? count == 40 : probability > 0.9 ? count == 0 : count > 0 && count < 40));
     CHECK(computed == (count == 0 ? 40 : count));
     CHECK(at::allclose(out, expected, 1e-14, 1e-14));
     (out * other).sum().backward();
